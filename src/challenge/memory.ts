@@ -33,9 +33,10 @@ export class MemoryStore implements ChallengeStore {
 
   readonly find = async (fingerprint: string): Promise<Challenge | undefined> => this.#live(fingerprint)?.challenge;
 
-  readonly open = async ({ challenge, binding, address }: Opening): Promise<OpenResult> => {
+  readonly open = async ({ challenge, binding, address, replaces }: Opening): Promise<OpenResult> => {
     const existing = this.#live(challenge.fingerprint);
-    if (existing !== undefined) return { kind: 'existing', challenge: existing.challenge };
+    if (existing !== undefined && (existing.challenge.challengeId !== replaces || existing.reservation !== undefined)) return { kind: 'existing', challenge: existing.challenge };
+    this.#open.delete(challenge.fingerprint);
     if (++this.#opens % SWEEP_EVERY === 0 || this.#open.size >= this.#limits.total) this.#sweep();
     if (this.#open.size >= this.#limits.total || this.#count('binding', binding) >= this.#limits.perBinding || this.#count('address', address) >= this.#limits.perAddress) {
       return { kind: 'too_many' };
@@ -44,13 +45,12 @@ export class MemoryStore implements ChallengeStore {
     return { kind: 'opened', challenge };
   };
 
-  readonly reserve = async ({ fingerprint, nonceHash, digest, reservation }: Reservation): Promise<ReserveResult> => {
+  readonly reserve = async ({ fingerprint, nonceHash, reservation }: Reservation): Promise<ReserveResult> => {
     const now = this.#now();
     if (this.#spent.has(spentKey(fingerprint, nonceHash))) return refused('spent');
     const record = this.#open.get(fingerprint);
     if (record === undefined || record.challenge.nonceHash !== nonceHash) return refused('unknown');
-    if (record.challenge.digest !== digest) return refused('digest');
-    if (record.reservation === reservation) return { kind: 'reserved', attempt: record.attempts };
+    if (record.reservation === reservation) return { kind: 'reserved', attempt: record.attempts, challenge: record.challenge };
     if (record.reservation !== undefined) {
       if (now <= record.leaseUntilMs) return refused('inflight');
       this.#spend(record, record.reservation);
@@ -61,7 +61,7 @@ export class MemoryStore implements ChallengeStore {
     record.reservation = reservation;
     record.leaseUntilMs = now + this.#times.leaseMs;
     record.attempts++;
-    return { kind: 'reserved', attempt: record.attempts };
+    return { kind: 'reserved', attempt: record.attempts, challenge: record.challenge };
   };
 
   readonly commit = async ({ fingerprint, nonceHash, reservation }: Reservation): Promise<FinishResult> => {

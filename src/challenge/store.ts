@@ -28,20 +28,21 @@ export interface Opening {
   readonly challenge: Challenge;
   readonly binding: string;
   readonly address: string;
+  /** Id of an open challenge that this one takes the place of: its requirement has changed, so it can never be met. */
+  readonly replaces?: string;
 }
 
 export type OpenResult = { readonly kind: 'opened' | 'existing'; readonly challenge: Challenge } | { readonly kind: 'too_many' };
 
 /** Why a nonce cannot be used: never issued for this request, spent, being used, … */
-export type ReserveRefusal = 'unknown' | 'epoch' | 'digest' | 'expired' | 'spent' | 'inflight' | 'indoubt' | 'attempts' | 'mac';
+export type ReserveRefusal = 'unknown' | 'epoch' | 'expired' | 'spent' | 'inflight' | 'indoubt' | 'attempts' | 'mac';
 
-export type ReserveResult = { readonly kind: 'reserved'; readonly attempt: number } | { readonly kind: 'refused'; readonly reason: ReserveRefusal };
+export type ReserveResult = { readonly kind: 'reserved'; readonly attempt: number; readonly challenge: Challenge } | { readonly kind: 'refused'; readonly reason: ReserveRefusal };
 
 /** One use of a nonce, from reserving to its end. `reservation` is a random id: only its holder can end it. */
 export interface Reservation {
   readonly fingerprint: string;
   readonly nonceHash: string;
-  readonly digest: string;
   readonly reservation: string;
   readonly binding: string;
 }

@@ -1,6 +1,7 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { compactVerify } from 'jose';
 
+import { equalTexts } from '../constant-time.ts';
 import { CodedError } from '../errors.ts';
 import { readStrictJson } from './json.ts';
 import type { Algorithm, Proof } from './proof.ts';
@@ -248,11 +249,4 @@ function readDigest(payload: Json, audience: string): string | undefined {
   if (type !== 'stepgate_secret_access' || typeof req !== 'string') throw new StepUpError('step_up_details', 'expected one authorization detail of type stepgate_secret_access, with req');
   if (locations !== undefined && !(Array.isArray(locations) && locations.length === 1 && locations[0] === audience)) throw new StepUpError('step_up_details', `expected the location ${audience}`);
   return req;
-}
-
-/** Compares two texts in a time that does not tell where they differ. */
-export function equalTexts(a: string, b: string): boolean {
-  const left = createHash('sha256').update(a).digest();
-  const right = createHash('sha256').update(b).digest();
-  return timingSafeEqual(left, right);
 }

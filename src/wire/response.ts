@@ -41,7 +41,6 @@ export class WireResponse {
    */
   writeHead(status: number, reason: string, headers: readonly HeaderField[], length: number | undefined): void {
     if (this.#state !== 'new') throw new Error('the head of this answer was written already');
-    this.#state = 'open';
     this.#hasBody = this.#method !== 'HEAD' && !BODILESS_STATUS.has(status);
     this.#keepAlive = this.#version === '1.1' && this.#mayKeepAlive();
     let head = `HTTP/1.1 ${status} ${/^[ -~]{0,900}$/.test(reason) ? reason : ''}\r\n`;
@@ -54,6 +53,7 @@ export class WireResponse {
       } else this.#keepAlive = false;
     } else if (this.#method === 'HEAD' && length !== undefined) head += `Content-Length: ${length}\r\n`;
     if (!this.#keepAlive) head += 'Connection: close\r\n';
+    this.#state = 'open';
     this.#socket.write(`${head}\r\n`, 'latin1');
   }
 

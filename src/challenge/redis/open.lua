@@ -1,11 +1,11 @@
 -- KEYS[1] the request's challenge.
--- ARGV: fence as the caller knows it, id, key id, nonce hash, digest, expiry, MAC, longest life, grace, address, attempts.
+-- ARGV: fence as the caller knows it, id, key id, nonce hash, digest, expiry, MAC, longest life, grace, address, attempts, id that may be replaced.
 -- Returns {'opened'}, {'existing', fields...}, {'fence', fence} or {'clock'}.
 if not master or ARGV[1] ~= fence then return { 'fence', fence } end
 local exp = tonumber(ARGV[6])
 if exp <= now or exp > now + tonumber(ARGV[8]) then return { 'clock' } end
 local c = redis.call('HMGET', KEYS[1], 'id', 'kid', 'nh', 'dg', 'exp', 'fence', 'mac', 'rid', 'lease', 'att')
-if c[1] and c[6] == fence and ARGV[12] == '0' then
+if c[1] and c[6] == fence and (c[1] ~= ARGV[12] or c[8]) then
   local live
   if c[8] then live = now <= tonumber(c[9]) else live = now <= tonumber(c[5]) and tonumber(c[10]) < tonumber(ARGV[11]) end
   if live then return { 'existing', c[1], c[2], c[3], c[4], c[5], c[6], c[7] } end

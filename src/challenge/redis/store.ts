@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 
+import { equalTexts } from '../../constant-time.ts';
 import type { KeyRing } from '../key-ring.ts';
 import {
   type Challenge,
@@ -17,7 +18,7 @@ import {
 } from '../store.ts';
 import type { RedisConnection } from './connection.ts';
 
-const REFUSALS = ['unknown', 'epoch', 'digest', 'expired', 'spent', 'inflight', 'indoubt', 'attempts'] as const satisfies readonly ReserveRefusal[];
+const REFUSALS = ['unknown', 'epoch', 'expired', 'spent', 'inflight', 'indoubt', 'attempts'] as const satisfies readonly ReserveRefusal[];
 
 // What Redis answers was chosen by whoever can write to it: shapes first, then the MAC.
 const hash = z.string().max(64);
@@ -29,7 +30,7 @@ const openReply = z.union([
   z.tuple([z.literal('clock')]),
 ]);
 const reserveReply = z.union([
-  z.tuple([z.literal('reserved'), z.string().regex(/^\d{1,6}$/), hash, hash, z.string().regex(/^\d{1,15}$/), z.string().max(128), hash]),
+  z.tuple([z.literal('reserved'), z.string().regex(/^\d{1,6}$/), ...recordReply.def.items]),
   z.tuple([z.enum(REFUSALS)]),
 ]);
 const commitReply = z.union([z.tuple([z.literal('done'), z.string().max(128)]), z.tuple([z.enum(['stale', 'epoch'])])]);
@@ -63,9 +64,9 @@ export class RedisStore implements ChallengeStore {
     return this.#verified(fingerprint, record);
   };
 
-  readonly open = async ({ challenge, binding, address }: Opening): Promise<OpenResult> => {
+  readonly open = async ({ challenge, binding, address, replaces }: Opening): Promise<OpenResult> => {
     const existing = await this.find(challenge.fingerprint);
-    if (existing !== undefined) return { kind: 'existing', challenge: existing };
+    if (existing !== undefined && existing.challengeId !== replaces) return { kind: 'existing', challenge: existing };
     const caps = this.#caps(binding, address);
     const counted: string[] = [];
     for (const [key, most] of caps) {
@@ -76,13 +77,13 @@ export class RedisStore implements ChallengeStore {
       }
       counted.push(key);
     }
-    return this.#create(challenge, address);
+    return this.#create(challenge, address, replaces ?? '');
   };
 
   readonly reserve = async (reservation: Reservation): Promise<ReserveResult> => {
-    const { fingerprint, nonceHash, digest } = reservation;
+    const { fingerprint, nonceHash } = reservation;
     const { times } = this.#options;
-    const args = [challengeKey(fingerprint), spentKey(fingerprint, nonceHash), nonceHash, digest, reservation.reservation, String(times.leaseMs), String(times.maxAttempts), String(times.graceMs)];
+    const args = [challengeKey(fingerprint), spentKey(fingerprint, nonceHash), nonceHash, reservation.reservation, String(times.leaseMs), String(times.maxAttempts), String(times.graceMs)];
     let reply: z.output<typeof reserveReply>;
     try {
       reply = parse(reserveReply, await this.#redis.run('reserve', ...args));
@@ -92,9 +93,10 @@ export class RedisStore implements ChallengeStore {
       throw error;
     }
     if (reply[0] !== 'reserved') return { kind: 'refused', reason: reply[0] };
-    const [, attempt, id, keyId, expiry, fence, mac] = reply;
-    const verified = this.#verified(fingerprint, [id, keyId, nonceHash, digest, expiry, fence, mac]);
-    return verified === undefined ? { kind: 'refused', reason: 'mac' } : { kind: 'reserved', attempt: Number(attempt) };
+    const [, attempt, ...record] = reply;
+    const challenge = this.#verified(fingerprint, record);
+    if (challenge === undefined || challenge.nonceHash !== nonceHash) return { kind: 'refused', reason: 'mac' };
+    return { kind: 'reserved', attempt: Number(attempt), challenge };
   };
 
   readonly commit = async ({ fingerprint, nonceHash, reservation, binding }: Reservation): Promise<FinishResult> => {
@@ -114,14 +116,14 @@ export class RedisStore implements ChallengeStore {
 
   readonly close = (): Promise<void> => this.#redis.close();
 
-  async #create(challenge: Challenge, address: string): Promise<OpenResult> {
-    let replace = false;
+  async #create(challenge: Challenge, address: string, replaces: string): Promise<OpenResult> {
+    let replaced = replaces;
     for (let tries = 0; tries < 3; tries++) {
       const { fence } = this.#redis;
       const { fingerprint, challengeId, keyId, nonceHash, digest, expiresAtMs } = challenge;
       const mac = this.#mac(challenge, fence);
       const { graceMs, maxAttempts } = this.#options.times;
-      const args = [fence, challengeId, keyId, nonceHash, digest, String(expiresAtMs), mac, String(MAX_LIFE_MS), String(graceMs), address, String(maxAttempts), replace ? '1' : '0'];
+      const args = [fence, challengeId, keyId, nonceHash, digest, String(expiresAtMs), mac, String(MAX_LIFE_MS), String(graceMs), address, String(maxAttempts), replaced];
       const reply = parse(openReply, await this.#redis.run('open', challengeKey(fingerprint), ...args));
       if (reply[0] === 'opened') return { kind: 'opened', challenge };
       if (reply[0] === 'clock') throw new StoreUnavailable('its clock differs from ours');
@@ -130,7 +132,7 @@ export class RedisStore implements ChallengeStore {
         const [, ...record] = reply;
         const existing = this.#verified(fingerprint, record);
         if (existing !== undefined) return { kind: 'existing', challenge: existing };
-        replace = true; // nobody with our keys wrote that record
+        replaced = record[0]; // nobody with our keys wrote that record
       }
     }
     throw new StoreUnavailable('it changes too fast');
@@ -140,7 +142,8 @@ export class RedisStore implements ChallengeStore {
   #verified(fingerprint: string, record: z.output<typeof recordReply>): Challenge | undefined {
     const [challengeId, keyId, nonceHash, digest, expiry, fence, mac] = record;
     const challenge = { fingerprint, challengeId, keyId, nonceHash, digest, expiresAtMs: Number(expiry) };
-    return sameMac(this.#mac(challenge, fence), mac) ? challenge : undefined;
+    const expected = this.#mac(challenge, fence);
+    return expected !== '' && equalTexts(expected, mac) ? challenge : undefined;
   }
 
   #mac(challenge: Challenge, fence: string): string {
@@ -176,12 +179,6 @@ function challengeKey(fingerprint: string): string {
 
 function spentKey(fingerprint: string, nonceHash: string): string {
   return `stepgate:{${fingerprint}}:s:${nonceHash}`;
-}
-
-/** Compares hashes of the MACs, so that the time tells nothing of the expected one. */
-function sameMac(expected: string, actual: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  return expected !== '' && digest(expected).equals(digest(actual));
 }
 
 function parse<Schema extends z.ZodType>(schema: Schema, reply: unknown): z.output<Schema> {

@@ -1,0 +1,73 @@
+import { unwatchFile, watchFile } from 'node:fs';
+
+import { DocumentError } from '../document.ts';
+import { loadPolicy, policyFiles } from './load.ts';
+import { loosenings } from './loosening.ts';
+import type { Policy } from './policy.ts';
+
+/** What became of a reload. */
+export type Reload =
+  | { readonly kind: 'unchanged' }
+  /** `loosened` names what is less strict than before. */
+  | { readonly kind: 'loaded'; readonly policy: Policy; readonly loosened: readonly string[] }
+  | { readonly kind: 'refused'; readonly error: DocumentError };
+
+export interface WatchOptions {
+  readonly file: string;
+  readonly onReload: (reload: Reload) => void;
+}
+
+const POLL_MS = 1000;
+
+/** The policy in force: reloaded when one of its files changes or on request, all or nothing; the last good one is kept. */
+export class PolicyWatch {
+  readonly #options: WatchOptions;
+  #policy: Policy;
+  #watched: readonly string[] = [];
+  readonly #onChange = (): void => void this.reload();
+
+  /** Loads the policy for the first time. @throws {DocumentError} */
+  constructor(options: WatchOptions) {
+    this.#options = options;
+    this.#policy = loadPolicy(options.file);
+    this.#watch();
+  }
+
+  /** The policy in force. */
+  current(): Policy {
+    return this.#policy;
+  }
+
+  /** Loads the files anew and swaps the policy whole, or keeps it. */
+  reload(): Reload {
+    const result = this.#load();
+    if (result.kind === 'loaded') {
+      this.#policy = result.policy;
+      this.#watch();
+    }
+    this.#options.onReload(result);
+    return result;
+  }
+
+  close(): void {
+    for (const file of this.#watched) unwatchFile(file, this.#onChange);
+    this.#watched = [];
+  }
+
+  #load(): Reload {
+    try {
+      const policy = loadPolicy(this.#options.file);
+      return { kind: 'loaded', policy, loosened: loosenings(this.#policy, policy) };
+    } catch (error) {
+      if (!(error instanceof DocumentError)) throw error;
+      return { kind: 'refused', error };
+    }
+  }
+
+  #watch(): void {
+    this.close();
+    this.#watched = policyFiles(this.#options.file);
+    // Polled: a mounted ConfigMap changes by swapping links, which change events miss.
+    for (const file of this.#watched) watchFile(file, { interval: POLL_MS, persistent: false }, this.#onChange);
+  }
+}

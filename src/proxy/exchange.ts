@@ -1,0 +1,66 @@
+import type { AuditLog } from '../audit/log.ts';
+import type { EntryBody, EntryValue } from '../audit/entry.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Answer } from '../vault/answer.ts';
+import type { WireRequest } from '../wire/connection.ts';
+import type { WireResponse } from '../wire/response.ts';
+import { type ClientFacts, entry } from './entries.ts';
+
+/** What the stages of one request share: its id, its ends, and the log. */
+export class Exchange {
+  readonly id: string;
+  readonly wire: WireRequest;
+  readonly response: WireResponse;
+  readonly client: ClientFacts;
+  /** Fields of every entry of this request's decision. */
+  readonly policySha256: string;
+  readonly #audit: AuditLog;
+  readonly #metrics: Metrics;
+  readonly #monotonicNs: () => bigint;
+  readonly #startedNs: bigint;
+
+  constructor(parts: {
+    id: string;
+    wire: WireRequest;
+    response: WireResponse;
+    client: ClientFacts;
+    policySha256: string;
+    audit: AuditLog;
+    metrics: Metrics;
+    monotonicNs: () => bigint;
+  }) {
+    this.id = parts.id;
+    this.wire = parts.wire;
+    this.response = parts.response;
+    this.client = parts.client;
+    this.policySha256 = parts.policySha256;
+    this.#audit = parts.audit;
+    this.#metrics = parts.metrics;
+    this.#monotonicNs = parts.monotonicNs;
+    this.#startedNs = parts.monotonicNs();
+  }
+
+  /** Writes an entry; resolves to whether it is on disk. */
+  async record(type: EntryBody['type'], fields: { readonly [key: string]: EntryValue | undefined }): Promise<boolean> {
+    try {
+      await this.#audit.append(entry(type, this.id, fields));
+      return true;
+    } catch {
+      this.#metrics.auditFailures.inc();
+      return false;
+    }
+  }
+
+  /** Gives an answer of our own, unless the wire gave one already. */
+  answer(answer: Answer): void {
+    if (!this.response.started) this.response.send(answer.status, answer.reason, answer.headers, answer.body);
+  }
+
+  /** Notes how it ended; nobody waits for it. */
+  outcome(result: string, status: number, fields: { readonly [key: string]: EntryValue | undefined } = {}): void {
+    const durationNs = Number(this.#monotonicNs() - this.#startedNs);
+    void this.record('outcome', { result, status, bytes: this.response.bodyBytes, duration_ms: Math.round(durationNs / 1e4) / 100, ...fields });
+    this.#metrics.answers.inc({ status: `${Math.floor(status / 100)}xx` });
+    this.#metrics.duration.observe({ gated: fields['gated'] === true ? 'yes' : 'no' }, durationNs / 1e9);
+  }
+}

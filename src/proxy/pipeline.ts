@@ -1,0 +1,116 @@
+import { decide, refusesWithoutAudit } from '../gate/decide.ts';
+import { denyAnswer } from '../gate/answers.ts';
+import { type Classification, classify } from '../policy/classify.ts';
+import type { Policy, Tier } from '../policy/policy.ts';
+import { RequestError } from '../vault/error.ts';
+import { parseRequest, type VaultRequest } from '../vault/request.ts';
+import type { WireHandler, WireRequest } from '../wire/connection.ts';
+import type { WireResponse } from '../wire/response.ts';
+import { streamedBody } from './body.ts';
+import { clientAddress } from './client-address.ts';
+import { deliver, type Ending } from './delivery.ts';
+import { clientFields, decisionFields } from './entries.ts';
+import { Exchange } from './exchange.ts';
+import { GatedFlow } from './gated-flow.ts';
+import { LivenessCheck } from './liveness.ts';
+import { outgoing } from './outgoing.ts';
+import type { PipelineParts } from './parts.ts';
+import { auditErrorAnswer, requestErrorAnswer, upstreamErrorAnswer } from './refusals.ts';
+
+/** The name under which Stepgate's own API lies, in every namespace. */
+const OWN_MOUNT = 'stepgate';
+
+/** The way of a request (design.md §2): parse, classify, decide, log, forward, log. */
+export class Pipeline {
+  readonly #parts: PipelineParts;
+  readonly #gated: GatedFlow;
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.#gated = new GatedFlow(parts, new LivenessCheck(parts.nodes, parts.now));
+  }
+
+  readonly handle: WireHandler = async (wire, response) => {
+    const policy = this.#parts.policy();
+    const exchange = this.#begin(wire, response, policy);
+    let request: VaultRequest;
+    try {
+      request = parseRequest(wire.head);
+      refuseOwnMount(request);
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error;
+      return this.#refuse(exchange, error);
+    }
+    const classification = classify(policy, this.#parts.mounts.table(), request);
+    const decision = decide(classification);
+    this.#parts.metrics.decisions.inc({ decision: decision.kind, tier: classification.tier?.name ?? 'pass' });
+    switch (decision.kind) {
+      case 'forward':
+        return this.#forward(exchange, request, classification);
+      case 'deny':
+        return this.#deny(exchange, request, classification, decision.tier, decision.reason);
+      case 'step_up':
+        return this.#gated.run(exchange, request, classification, decision.tier, decision.stepUp);
+    }
+  };
+
+  #begin(wire: WireRequest, response: WireResponse, policy: Policy): Exchange {
+    const { trusted, audit, metrics, monotonicNs, random } = this.#parts;
+    const client = { peer: wire.peer, address: clientAddress(wire.peer.address, wire.head.headers, trusted) };
+    return new Exchange({ id: random(12).toString('base64url'), wire, response, client, policySha256: policy.sha256, audit, metrics, monotonicNs });
+  }
+
+  #refuse(exchange: Exchange, error: RequestError): void {
+    this.#parts.metrics.refusals.inc({ code: error.code });
+    void exchange.record('decision', { client: clientFields(exchange.client), policy_sha256: exchange.policySha256, decision: 'refuse', reason_code: error.code });
+    const answer = requestErrorAnswer(error, this.#parts.now());
+    exchange.answer(answer);
+    exchange.outcome('refused', answer.status);
+  }
+
+  async #forward(exchange: Exchange, request: VaultRequest, classification: Classification): Promise<void> {
+    const recorded = await exchange.record('decision', { ...this.#fields(exchange, request, classification), decision: 'forward' });
+    if (!recorded && refusesWithoutAudit(classification)) {
+      exchange.answer(auditErrorAnswer(this.#parts.now()));
+      return;
+    }
+    const ending = await deliver({ nodes: this.#parts.nodes, request: outgoing(request, exchange.id), body: streamedBody(exchange.wire), from: exchange.wire, to: exchange.response });
+    if (ending.kind !== 'collected') this.#end(exchange, ending);
+    if (ending.kind === 'delivered' && ending.status < 300 && changesMounts(classification, request)) void this.#parts.mounts.refresh();
+  }
+
+  #end(exchange: Exchange, ending: Ending): void {
+    if (ending.kind === 'delivered') return exchange.outcome('delivered', ending.status);
+    const result = ending.error.code === 'client_gone' ? 'client_aborted' : 'upstream_error';
+    if (ending.kind === 'broken') return exchange.outcome(result, ending.status, { reason_code: ending.error.code });
+    const answer = upstreamErrorAnswer(ending.error, this.#parts.now());
+    if (ending.error.code !== 'client_gone') exchange.answer(answer);
+    exchange.outcome(result, answer.status, { reason_code: ending.error.code });
+  }
+
+  #fields(exchange: Exchange, request: VaultRequest, classification: Classification) {
+    return decisionFields(exchange.client, request, classification, this.#parts.tokenHmac, exchange.policySha256);
+  }
+
+  async #deny(exchange: Exchange, request: VaultRequest, classification: Classification, tier: Tier, reason: string): Promise<void> {
+    const fields = { ...this.#fields(exchange, request, classification), decision: 'deny', reason_code: 'policy_deny' };
+    // Who has nothing to do with the path is not told that it is denied.
+    if (!(await this.#gated.admitsCaller(exchange, request, classification, fields))) return;
+    const recorded = await exchange.record('decision', fields);
+    const answer = recorded ? denyAnswer(tier, reason, this.#parts.now()) : auditErrorAnswer(this.#parts.now());
+    exchange.answer(answer);
+    exchange.outcome('refused', answer.status, { gated: true });
+  }
+}
+
+function refuseOwnMount(request: VaultRequest): void {
+  if (request.page === null && request.path.segments[0] === OWN_MOUNT) {
+    throw new RequestError(404, 'not_found', `${OWN_MOUNT}/ is Stepgate's own API, which is not available in this version`);
+  }
+}
+
+/** Writes after which the mount table is out of date. */
+function changesMounts(classification: Classification, request: VaultRequest): boolean {
+  const [first, second] = classification.reading.path;
+  return first === 'sys' && (second === 'mounts' || second === 'auth' || second === 'remount' || second === 'namespaces') && request.operation !== 'read' && request.operation !== 'list';
+}
