@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
+
 import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
 
@@ -68,7 +69,9 @@ export function parseText(file: string, text: string): Document {
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   };
   if (document.errors.length > 0) {
-    throw new DocumentError(document.errors.map((error) => ({ file, ...at(error.pos[0]), key: '', message: `not valid YAML: ${error.message.split('\n')[0]}` })));
+    throw new DocumentError(
+      document.errors.map((error) => ({ file, ...at(error.pos[0]), key: '', message: `not valid YAML: ${error.message.split('\n')[0]}` })),
+    );
   }
   const finding = (path: readonly PropertyKey[], message: string, atKey = false): Finding => {
     const offset = offsetOf(document.contents, path, atKey);
@@ -105,7 +108,12 @@ function offsetOf(root: Node | null, path: readonly PropertyKey[], atKey: boolea
  * name and never ignored.
  * @throws {DocumentError} with every finding
  */
-export function checkDocument<Schema extends z.ZodType>(document: Document, schema: Schema, later: ReadonlySet<string>, value: unknown = document.value): z.output<Schema> {
+export function checkDocument<Schema extends z.ZodType>(
+  document: Document,
+  schema: Schema,
+  later: ReadonlySet<string>,
+  value: unknown = document.value,
+): z.output<Schema> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   throw new DocumentError(result.error.issues.flatMap((issue) => findingsOf(document, issue, later)));

@@ -75,7 +75,20 @@ export async function serve(options: ServeOptions): Promise<Served> {
   if (trusted === null) throw new SetupError('setup', `${loaded.file}: trusted_proxies: expected addresses or CIDR ranges`);
   const gate = new Gate({ store, keys, audience: settings.public_url, ttlMs: settings.challenges.ttl, now, random });
   const tokenHmac = (token: string): string => bindToken(keys.active(now())[0], token);
-  const pipeline = new Pipeline({ policy: () => policy.current(), mounts, gate, nodes, audit, metrics, trusted, tokenHmac, audience: settings.public_url, now, monotonicNs, random });
+  const pipeline = new Pipeline({
+    policy: () => policy.current(),
+    mounts,
+    gate,
+    nodes,
+    audit,
+    metrics,
+    trusted,
+    tokenHmac,
+    audience: settings.public_url,
+    now,
+    monotonicNs,
+    random,
+  });
   const listener = await openListener(loaded, pipeline, audit, metrics, host, log);
   opened.defer(() => listener.drain(DRAIN_MS));
   let draining = false;
@@ -108,7 +121,8 @@ function openPolicy(options: ServeOptions, metrics: Metrics): PolicyWatch {
       if (reload.kind === 'loaded') {
         log.info({ policy_sha256: reload.policy.sha256 }, 'policy reloaded');
         if (reload.loosened.length > 0) log.warn({ loosened: reload.loosened.slice(0, 100) }, 'the new policy is less strict');
-      } else if (reload.kind === 'refused') log.error({ findings: reload.error.findings.slice(0, 20) }, 'the changed policy was refused, the last good one stays in force');
+      } else if (reload.kind === 'refused')
+        log.error({ findings: reload.error.findings.slice(0, 20) }, 'the changed policy was refused, the last good one stays in force');
     },
   });
 }
@@ -206,19 +220,31 @@ async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: A
     host: vault.address.host,
     port: vault.address.port,
     tls: readTls(loaded),
-    limits: { ...defaultWireLimits, connections: limits.connections, connectionsPerAddress: limits.connections_per_address ?? limits.connections, bodyBytes: limits.body },
+    limits: {
+      ...defaultWireLimits,
+      connections: limits.connections,
+      connectionsPerAddress: limits.connections_per_address ?? limits.connections,
+      bodyBytes: limits.body,
+    },
     handler: pipeline.handle,
     renderRefusal: (error) => wireErrorAnswer(error, host.now()),
     onRefused: (error, peer) => {
       metrics.refusals.inc({ code: error.code });
-      audit.append({ type: 'decision', client: { ip: peer.address, port: peer.port }, decision: 'refuse', reason_code: error.code, status: error.status }).catch(() => metrics.auditFailures.inc());
+      audit
+        .append({ type: 'decision', client: { ip: peer.address, port: peer.port }, decision: 'refuse', reason_code: error.code, status: error.status })
+        .catch(() => metrics.auditFailures.inc());
     },
     onTrouble: (code) => log.warn({ reason: code }, 'a connection was not taken'),
     monotonicMs: () => Number(host.monotonicNs() / 1_000_000n),
   });
 }
 
-async function openOps(ops: LoadedSettings['settings']['listen']['ops'], readiness: () => Readiness, metrics: Metrics, listener: WireListener): Promise<OpsListener | undefined> {
+async function openOps(
+  ops: LoadedSettings['settings']['listen']['ops'],
+  readiness: () => Readiness,
+  metrics: Metrics,
+  listener: WireListener,
+): Promise<OpsListener | undefined> {
   if (ops === undefined) return undefined;
   return OpsListener.open({
     host: ops.address.host,
@@ -231,7 +257,15 @@ async function openOps(ops: LoadedSettings['settings']['listen']['ops'], readine
   });
 }
 
-function readinessOf(parts: { draining: boolean; audit: Audit; store: ChallengeStore; nodes: UpstreamNodes; mounts: MountDirectory; policy: PolicyWatch; memory: boolean }): Readiness {
+function readinessOf(parts: {
+  draining: boolean;
+  audit: Audit;
+  store: ChallengeStore;
+  nodes: UpstreamNodes;
+  mounts: MountDirectory;
+  policy: PolicyWatch;
+  memory: boolean;
+}): Readiness {
   const audit = parts.audit.status();
   const store = parts.store.status();
   return {

@@ -18,7 +18,8 @@ export interface DirectoryLock {
  */
 export async function lockDirectory(dir: string): Promise<DirectoryLock> {
   const path = join(dir, 'lock');
-  if (path.length > MAX_SOCKET_PATH) throw new AuditError('audit_dir', `the path of the audit directory is too long: at most ${MAX_SOCKET_PATH - 5} characters`);
+  if (path.length > MAX_SOCKET_PATH)
+    throw new AuditError('audit_dir', `the path of the audit directory is too long: at most ${MAX_SOCKET_PATH - 5} characters`);
   const server = await tryListen(path);
   if (server !== null) return held(server);
   if (await answers(path)) throw locked(dir);

@@ -105,7 +105,8 @@ export class AuditLog {
   append(body: EntryBody): Promise<void> {
     if (this.#closed) return Promise.reject(new AuditError('audit_closed', 'the audit log is closed'));
     if (this.#failed !== undefined) return Promise.reject(this.#miss(1, new AuditError('audit_failed', 'the audit log cannot be written')));
-    if (this.#pending.length >= MAX_PENDING) return Promise.reject(this.#miss(1, new AuditError('audit_overloaded', 'too many audit entries wait to be written')));
+    if (this.#pending.length >= MAX_PENDING)
+      return Promise.reject(this.#miss(1, new AuditError('audit_overloaded', 'too many audit entries wait to be written')));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#pending.push({ body, monoNs: this.#options.monotonicNs(), nowMs: this.#options.now(), resolve, reject });
     if (!this.#writing) void this.#drain();

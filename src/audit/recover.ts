@@ -1,9 +1,9 @@
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, fsyncSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { lineHash, parseLine } from './chain.ts';
-import { AuditError } from './error.ts';
 import { type ChainHead, GENESIS } from './entry.ts';
+import { AuditError } from './error.ts';
 
 /** Where a log goes on after a start. */
 export interface Recovered {
@@ -31,7 +31,10 @@ export function logFile(dir: string, number: number): string {
  * @throws {AuditError} when the log cannot be read, or does not end in an entry
  */
 export function recover(dir: string, nowMs: number): Recovered {
-  const numbers = readdirSync(dir).flatMap((name) => /^audit-(\d{6})\.jsonl$/.exec(name)?.[1] ?? []).map(Number).sort((a, b) => b - a);
+  const numbers = readdirSync(dir)
+    .flatMap((name) => /^audit-(\d{6})\.jsonl$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => b - a);
   for (const number of numbers) {
     const found = recoverFile(logFile(dir, number), number, nowMs);
     // A file that holds no whole line yet continues the one before it.

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+
 import canonicalize from 'canonicalize';
 
 import type { Classification } from '../policy/classify.ts';
@@ -31,7 +32,13 @@ export function bindToken(key: KeyGeneration, token: string): string {
 }
 
 /** Describes a request for hashing, from the wire and the mount table alone. `body` is the whole body, where there is one. */
-export function fingerprintInput(request: VaultRequest, classification: Classification, body: Buffer | undefined, audience: string, binding: string): FingerprintInput {
+export function fingerprintInput(
+  request: VaultRequest,
+  classification: Classification,
+  body: Buffer | undefined,
+  audience: string,
+  binding: string,
+): FingerprintInput {
   const { mount, namespace } = classification.reading;
   const { wrapTtl, wrapFormat, contentType } = request.controls;
   return {
@@ -54,10 +61,24 @@ export function fingerprintInput(request: VaultRequest, classification: Classifi
 
 /** base64url SHA-256 over canonical JSON (RFC 8785). */
 export function hashCanonical(value: unknown): string {
-  return createHash('sha256').update(canonicalize(value) ?? '').digest('base64url');
+  return createHash('sha256')
+    .update(canonicalize(value) ?? '')
+    .digest('base64url');
 }
 
 /** The request digest: what issuers and people sign, and what the gate recomputes. */
-export function requestDigest(parts: { readonly fingerprint: string; readonly challengeId: string; readonly tier: string; readonly requirement: string }): string {
-  return hashCanonical({ v: 1, fingerprint: parts.fingerprint, challenge_id: parts.challengeId, tier: parts.tier, requirement: parts.requirement, grant: null });
+export function requestDigest(parts: {
+  readonly fingerprint: string;
+  readonly challengeId: string;
+  readonly tier: string;
+  readonly requirement: string;
+}): string {
+  return hashCanonical({
+    v: 1,
+    fingerprint: parts.fingerprint,
+    challenge_id: parts.challengeId,
+    tier: parts.tier,
+    requirement: parts.requirement,
+    grant: null,
+  });
 }

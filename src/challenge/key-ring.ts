@@ -1,4 +1,5 @@
 import { createHmac, hkdfSync } from 'node:crypto';
+
 import { z } from 'zod';
 
 import { CodedError } from '../errors.ts';
@@ -64,7 +65,13 @@ export class KeyRing {
 
 function derive(id: string, secret: Buffer): KeyGeneration {
   const keys = new Map(PURPOSES.map((purpose) => [purpose, Buffer.from(hkdfSync('sha256', secret, 'stepgate', `stepgate-${purpose}-v1`, SECRET_BYTES))]));
-  return { id, hmac: (purpose, data) => createHmac('sha256', keys.get(purpose) as Buffer).update(data).digest() };
+  return {
+    id,
+    hmac: (purpose, data) =>
+      createHmac('sha256', keys.get(purpose) as Buffer)
+        .update(data)
+        .digest(),
+  };
 }
 
 /** Reads a key file: `[{"id","not_before","secret"}]`, secrets of 32 bytes in base64url. @throws {KeyRingError} */
@@ -74,7 +81,11 @@ export function parseKeyRing(text: string): KeyRing {
     if (new Set(keys.map(({ id }) => id)).size !== keys.length) throw new Error('an id is there twice');
     return new KeyRing(keys.map(({ id, not_before, secret }) => ({ id, notBeforeMs: Date.parse(not_before), secret: Buffer.from(secret, 'base64url') })));
   } catch (cause) {
-    throw new KeyRingError('key_ring', 'expected [{"id","not_before","secret"}] with secrets of 32 bytes in base64url: `stepgate keys generate --out FILE` makes one', { cause });
+    throw new KeyRingError(
+      'key_ring',
+      'expected [{"id","not_before","secret"}] with secrets of 32 bytes in base64url: `stepgate keys generate --out FILE` makes one',
+      { cause },
+    );
   }
 }
 

@@ -35,10 +35,15 @@ export class MemoryStore implements ChallengeStore {
 
   readonly open = async ({ challenge, binding, address, replaces }: Opening): Promise<OpenResult> => {
     const existing = this.#live(challenge.fingerprint);
-    if (existing !== undefined && (existing.challenge.challengeId !== replaces || existing.reservation !== undefined)) return { kind: 'existing', challenge: existing.challenge };
+    if (existing !== undefined && (existing.challenge.challengeId !== replaces || existing.reservation !== undefined))
+      return { kind: 'existing', challenge: existing.challenge };
     this.#open.delete(challenge.fingerprint);
     if (++this.#opens % SWEEP_EVERY === 0 || this.#open.size >= this.#limits.total) this.#sweep();
-    if (this.#open.size >= this.#limits.total || this.#count('binding', binding) >= this.#limits.perBinding || this.#count('address', address) >= this.#limits.perAddress) {
+    if (
+      this.#open.size >= this.#limits.total ||
+      this.#count('binding', binding) >= this.#limits.perBinding ||
+      this.#count('address', address) >= this.#limits.perAddress
+    ) {
       return { kind: 'too_many' };
     }
     this.#open.set(challenge.fingerprint, { challenge, binding, address, reservation: undefined, leaseUntilMs: 0, attempts: 0 });

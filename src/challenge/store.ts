@@ -37,7 +37,9 @@ export type OpenResult = { readonly kind: 'opened' | 'existing'; readonly challe
 /** Why a nonce cannot be used: never issued for this request, spent, being used, … */
 export type ReserveRefusal = 'unknown' | 'epoch' | 'expired' | 'spent' | 'inflight' | 'indoubt' | 'attempts' | 'mac';
 
-export type ReserveResult = { readonly kind: 'reserved'; readonly attempt: number; readonly challenge: Challenge } | { readonly kind: 'refused'; readonly reason: ReserveRefusal };
+export type ReserveResult =
+  | { readonly kind: 'reserved'; readonly attempt: number; readonly challenge: Challenge }
+  | { readonly kind: 'refused'; readonly reason: ReserveRefusal };
 
 /** One use of a nonce, from reserving to its end. `reservation` is a random id: only its holder can end it. */
 export interface Reservation {

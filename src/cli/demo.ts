@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+
 import { Command } from 'commander';
 
 import { freePort } from '../demo/dev-server.ts';

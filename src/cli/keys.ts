@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+
 import { Command, Option } from 'commander';
 
 import { generateKeyFile } from '../challenge/key-ring.ts';

@@ -35,7 +35,10 @@ Examples:
     .action((method: string, path: string, options: Options) => {
       const policy = loadPolicy(options.policy);
       const configured = options.config === undefined ? undefined : loadSettings(options.config, process.env).settings.upstream;
-      const table = new MountTable(Object.entries({ ...configured?.mounts, ...options.mount }), configured?.namespaces ?? (options.namespace === undefined ? [] : [options.namespace]));
+      const table = new MountTable(
+        Object.entries({ ...configured?.mounts, ...options.mount }),
+        configured?.namespaces ?? (options.namespace === undefined ? [] : [options.namespace]),
+      );
       const explanation = explain(policy, table, { method, path, namespace: options.namespace });
       process.stdout.write(options.json === true ? `${JSON.stringify(explanation, null, 2)}\n` : `${explanation.lines.join('\n')}\n`);
     });

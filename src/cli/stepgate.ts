@@ -29,7 +29,8 @@ Examples:
 Exit codes: 0 done, 1 finding or failure, 64 usage, 78 configuration.`,
   );
 
-for (const command of [program, ...program.commands, ...program.commands.flatMap((inner) => inner.commands)]) command.exitOverride().showHelpAfterError('(add --help for usage)');
+for (const command of [program, ...program.commands, ...program.commands.flatMap((inner) => inner.commands)])
+  command.exitOverride().showHelpAfterError('(add --help for usage)');
 
 try {
   await program.parseAsync();

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+
 import { Command, InvalidArgumentError } from 'commander';
 
 import { systemHost } from '../host.ts';

@@ -25,7 +25,10 @@ export interface VariableFault {
 }
 
 /** Lays variables over the plain value of a configuration file. Lists are written with commas; maps as YAML. */
-export function applyEnvironment(value: unknown, environment: Readonly<Record<string, string | undefined>>): { readonly value: unknown; readonly faults: readonly VariableFault[] } {
+export function applyEnvironment(
+  value: unknown,
+  environment: Readonly<Record<string, string | undefined>>,
+): { readonly value: unknown; readonly faults: readonly VariableFault[] } {
   const result: Record<string, unknown> = typeof value === 'object' && value !== null ? structuredClone(value as Record<string, unknown>) : {};
   const faults: VariableFault[] = [];
   for (const [name, text] of Object.entries(environment)) {

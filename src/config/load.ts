@@ -44,7 +44,8 @@ function include(document: Document, value: unknown, path: readonly PropertyKey[
     });
   }
   if (Array.isArray(value)) return value.map((inner, i) => include(document, inner, [...path, i], findings));
-  if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, include(document, inner, [...path, key], findings)]));
+  if (typeof value === 'object' && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, include(document, inner, [...path, key], findings)]));
   return value;
 }
 

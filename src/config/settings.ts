@@ -2,7 +2,9 @@ import { z } from 'zod';
 
 import { parseDuration, parseSize } from '../units.ts';
 
-const duration = z.string({ error: 'expected a duration such as 30s or 10m' }).transform((text, context) => unit(parseDuration(text), 'expected a duration such as 30s or 10m', context));
+const duration = z
+  .string({ error: 'expected a duration such as 30s or 10m' })
+  .transform((text, context) => unit(parseDuration(text), 'expected a duration such as 30s or 10m', context));
 const size = z.string({ error: 'expected a size such as 32MiB' }).transform((text, context) => unit(parseSize(text), 'expected a size such as 32MiB', context));
 const file = z.string({ error: 'expected a path' }).min(1, 'expected a path');
 const count = z.number({ error: 'expected a number' }).int('expected a whole number').min(1, 'expected at least 1');
@@ -48,7 +50,12 @@ export const settingsSchema = z.strictObject({
     nodes: z.array(origin, { error: 'expected a list of URLs' }).min(1, 'expected at least one node').max(32),
     tls: z.strictObject({ ca: file.exactOptional(), server_name: z.string().exactOptional() }).exactOptional(),
     token_file: file.exactOptional(),
-    mounts: z.record(z.string(), z.string({ error: 'expected a mount type such as kv-v2' }).regex(/^[a-z][a-z0-9_-]{0,63}$/, 'expected a mount type such as kv-v2, kv-v1 or pki')).default({}),
+    mounts: z
+      .record(
+        z.string(),
+        z.string({ error: 'expected a mount type such as kv-v2' }).regex(/^[a-z][a-z0-9_-]{0,63}$/, 'expected a mount type such as kv-v2, kv-v1 or pki'),
+      )
+      .default({}),
     namespaces: z.array(z.string({ error: 'expected a namespace' }), { error: 'expected a list of namespaces' }).exactOptional(),
     timeout: duration.default(60_000),
     connections: count.default(128),
@@ -56,11 +63,16 @@ export const settingsSchema = z.strictObject({
   challenges: z
     .strictObject({
       store: z.enum(['redis', 'memory'], { error: 'expected redis or memory' }),
-      url: z.string({ error: 'expected a redis:// or rediss:// URL' }).regex(/^rediss?:\/\//, 'expected a redis:// or rediss:// URL').exactOptional(),
+      url: z
+        .string({ error: 'expected a redis:// or rediss:// URL' })
+        .regex(/^rediss?:\/\//, 'expected a redis:// or rediss:// URL')
+        .exactOptional(),
       password: z.string().min(1).exactOptional(),
       tls: z.strictObject({ ca: file }).exactOptional(),
       ttl: duration.refine((ms) => ms <= 86_400_000, 'expected at most 24h').default(600_000),
-      limits: z.strictObject({ per_binding: count.default(5), per_address: count.default(50), total: count.default(100_000) }).default({ per_binding: 5, per_address: 50, total: 100_000 }),
+      limits: z
+        .strictObject({ per_binding: count.default(5), per_address: count.default(50), total: count.default(100_000) })
+        .default({ per_binding: 5, per_address: 50, total: 100_000 }),
     })
     .refine((value) => value.store === 'memory' || value.url !== undefined, { message: 'the store redis needs a url', path: ['url'] })
     .refine((value) => value.store === 'redis' || value.url === undefined, { message: 'the store memory has no url', path: ['url'] }),
@@ -70,11 +82,33 @@ export const settingsSchema = z.strictObject({
   limits: z
     .strictObject({ connections: count.default(4096), connections_per_address: count.exactOptional(), body: size.default(32 * 1024 * 1024) })
     .default({ connections: 4096, body: 32 * 1024 * 1024 }),
-  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'expected debug, info, warn, error or silent' }).default('info') }).default({ level: 'info' }),
+  log: z
+    .strictObject({ level: z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'expected debug, info, warn, error or silent' }).default('info') })
+    .default({ level: 'info' }),
 });
 
 /** The configuration as it is used. */
 export type Settings = z.output<typeof settingsSchema>;
 
 /** Keys of features that are not built yet, refused by name. */
-export const LATER_SETTINGS_KEYS: ReadonlySet<string> = new Set(['web', 'hold', 'challenge_status', 'notify', 'notifications', 'approvals', 'approvers', 'exchange', 'tracing', 'proxy_protocol', 'basic_carrier', 'sentinels', 'cluster', 'reserved_mount', 'witness', 'checkpoints', 'identity', 'issuers', 'ui']);
+export const LATER_SETTINGS_KEYS: ReadonlySet<string> = new Set([
+  'web',
+  'hold',
+  'challenge_status',
+  'notify',
+  'notifications',
+  'approvals',
+  'approvers',
+  'exchange',
+  'tracing',
+  'proxy_protocol',
+  'basic_carrier',
+  'sentinels',
+  'cluster',
+  'reserved_mount',
+  'witness',
+  'checkpoints',
+  'identity',
+  'issuers',
+  'ui',
+]);

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -63,7 +63,12 @@ log: {level: silent}
 }
 
 /** Sets the stage. @throws when a part does not start */
-export async function setScene(options: { readonly vaultProgram: string; readonly port: number; readonly redis: string | undefined; readonly host: Host }): Promise<Scene> {
+export async function setScene(options: {
+  readonly vaultProgram: string;
+  readonly port: number;
+  readonly redis: string | undefined;
+  readonly host: Host;
+}): Promise<Scene> {
   const { host, port } = options;
   const dir = mkdtempSync(join(tmpdir(), 'stepgate-demo-'));
   const vault = await startVault(options.vaultProgram, ROOT_TOKEN);
@@ -79,7 +84,19 @@ export async function setScene(options: { readonly vaultProgram: string; readonl
       address,
       dir,
       jobs,
-      sign: (nonce) => signStepUpToken(key, { issuer: DEMO_ISSUER, audience: address, subject: 'alice', nonce, jti: host.random(16).toString('base64url'), nowMs: host.now(), lifetimeS: 120, acr: undefined, amr: ['hwk'], authTime: undefined }),
+      sign: (nonce) =>
+        signStepUpToken(key, {
+          issuer: DEMO_ISSUER,
+          audience: address,
+          subject: 'alice',
+          nonce,
+          jti: host.random(16).toString('base64url'),
+          nowMs: host.now(),
+          lifetimeS: 120,
+          acr: undefined,
+          amr: ['hwk'],
+          authTime: undefined,
+        }),
       audit: () => readAudit(join(dir, 'audit')),
       stop: async () => {
         await served.close();

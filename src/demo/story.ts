@@ -29,7 +29,12 @@ export async function tellStory(scene: Scene, program: string, say: (text: strin
   let token = '';
   const steps: Step[] = [
     { title: 'An ordinary secret: the job reads it as ever.', play: () => client(jobA, 'kv', 'get', ORDINARY), succeeds: true, shows: /dark/ },
-    { title: 'A critical secret: refused, and the job log says how to go on.', play: () => client(jobA, 'kv', 'get', CRITICAL), succeeds: false, shows: /step-up required/ },
+    {
+      title: 'A critical secret: refused, and the job log says how to go on.',
+      play: () => client(jobA, 'kv', 'get', CRITICAL),
+      succeeds: false,
+      shows: /step-up required/,
+    },
     {
       title: 'With a fresh step-up token, signed for the nonce of that challenge: it passes.',
       play: async () => {
@@ -40,9 +45,14 @@ export async function tellStory(scene: Scene, program: string, say: (text: strin
       succeeds: true,
       shows: /correct horse battery staple/,
     },
-    { title: 'The same token again: refused, its nonce is spent.', play: () => client(jobA, 'kv', 'get', `-header=X-Step-Up-Token=${token}`, CRITICAL), succeeds: false, shows: /step_up_nonce_spent/ },
     {
-      title: "Another job with a token that was made for the first one: refused.",
+      title: 'The same token again: refused, its nonce is spent.',
+      play: () => client(jobA, 'kv', 'get', `-header=X-Step-Up-Token=${token}`, CRITICAL),
+      succeeds: false,
+      shows: /step_up_nonce_spent/,
+    },
+    {
+      title: 'Another job with a token that was made for the first one: refused.',
       play: async () => {
         const foreign = await scene.sign(await nonceOf(scene, jobA));
         return client(jobB, 'kv', 'get', `-header=X-Step-Up-Token=${foreign}`, CRITICAL);
@@ -50,14 +60,23 @@ export async function tellStory(scene: Scene, program: string, say: (text: strin
       succeeds: false,
       shows: /step_up_nonce_unknown/,
     },
-    { title: 'A spelling that other proxies let slip (..%2f): refused.', play: () => rawGet(scene, jobA, '/v1/secret/data/web/..%2fpayments/prod/db', say), succeeds: false, shows: /relative paths not supported/ },
+    {
+      title: 'A spelling that other proxies let slip (..%2f): refused.',
+      play: () => rawGet(scene, jobA, '/v1/secret/data/web/..%2fpayments/prod/db', say),
+      succeeds: false,
+      shows: /relative paths not supported/,
+    },
   ];
   for (const [i, step] of steps.entries()) {
     say(`\n${i + 1}. ${step.title}`);
     const { code, text } = await step.play();
     say(indent(text));
     const ok = (code === 0) === step.succeeds && step.shows.test(text);
-    if (!ok) throw new StoryError('demo_failed', `step ${i + 1} did not go as it must: expected ${step.succeeds ? 'success' : 'a refusal'} that shows ${step.shows.source}`);
+    if (!ok)
+      throw new StoryError(
+        'demo_failed',
+        `step ${i + 1} did not go as it must: expected ${step.succeeds ? 'success' : 'a refusal'} that shows ${step.shows.source}`,
+      );
     say(step.succeeds ? '  => passed' : '  => refused');
   }
   say('\nWhat the audit log says of all this (each line holds the hash of the one before it):');
@@ -68,7 +87,15 @@ export async function tellStory(scene: Scene, program: string, say: (text: strin
 function bao(scene: Scene, program: string, job: string, args: readonly string[], say: (text: string) => void): Promise<Ran> {
   say(`  $ bao ${args.map((arg) => (arg.length > 80 ? `${arg.slice(0, 40)}…` : arg)).join(' ')}`);
   return new Promise((resolve, reject) => {
-    const environment = { PATH: process.env['PATH'], HOME: scene.dir, LANG: 'C', VAULT_ADDR: scene.address, BAO_ADDR: scene.address, VAULT_TOKEN: job, BAO_TOKEN: job };
+    const environment = {
+      PATH: process.env['PATH'],
+      HOME: scene.dir,
+      LANG: 'C',
+      VAULT_ADDR: scene.address,
+      BAO_ADDR: scene.address,
+      VAULT_TOKEN: job,
+      BAO_TOKEN: job,
+    };
     const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     const take = (data: Buffer): void => {
@@ -91,15 +118,20 @@ async function rawGet(scene: Scene, job: string, target: string, say: (text: str
 async function nonceOf(scene: Scene, job: string): Promise<string> {
   const answer = await fetch(`${scene.address}/v1/secret/data/payments/prod/db`, { headers: { 'X-Vault-Token': job } });
   const body = (await answer.json()) as { step_up?: { nonce?: string } };
-  if (answer.status !== 401 || body.step_up?.nonce === undefined) throw new StoryError('demo_failed', `expected a challenge, the proxy answered ${answer.status}`);
+  if (answer.status !== 401 || body.step_up?.nonce === undefined)
+    throw new StoryError('demo_failed', `expected a challenge, the proxy answered ${answer.status}`);
   return body.step_up.nonce;
 }
 
 function summary(line: string): string {
   const entry = JSON.parse(line) as Readonly<Record<string, unknown>> & { vault?: { op: string; path: string } };
-  const shown = ['decision', 'reason_code', 'tier', 'why', 'commit', 'result', 'status'].filter((key) => entry[key] !== undefined && entry[key] !== null).map((key) => `${key}=${String(entry[key])}`);
+  const shown = ['decision', 'reason_code', 'tier', 'why', 'commit', 'result', 'status']
+    .filter((key) => entry[key] !== undefined && entry[key] !== null)
+    .map((key) => `${key}=${String(entry[key])}`);
   const what = entry.vault === undefined ? '' : `${entry.vault.op} ${entry.vault.path} `;
-  return `${String(entry['seq']).padStart(3)} ${String(entry['type']).padEnd(8)} ${String(entry['request_id'] ?? '').slice(0, 6).padEnd(6)} ${what}${shown.join(' ')}`;
+  return `${String(entry['seq']).padStart(3)} ${String(entry['type']).padEnd(8)} ${String(entry['request_id'] ?? '')
+    .slice(0, 6)
+    .padEnd(6)} ${what}${shown.join(' ')}`;
 }
 
 function indent(text: string): string {

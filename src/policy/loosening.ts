@@ -15,7 +15,8 @@ export function loosenings(before: Policy, after: Policy): string[] {
   for (const rule of before.rules) {
     const successor = rules.get(identityOf(rule));
     lower(`${rule.kind} ${rule.pattern.source}`, rule.tier, successor?.tier);
-    if (successor !== undefined && (rule.operations & ~successor.operations) !== 0 && isGated(rule.tier)) found.push(`${rule.kind} ${rule.pattern.source}: fewer operations`);
+    if (successor !== undefined && (rule.operations & ~successor.operations) !== 0 && isGated(rule.tier))
+      found.push(`${rule.kind} ${rule.pattern.source}: fewer operations`);
   }
   for (const tier of before.tiers) {
     const now = after.tiers.find(({ name }) => name === tier.name);

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+
 import canonicalize from 'canonicalize';
 
 import type { Document, Finding } from '../document.ts';
@@ -104,7 +105,12 @@ function compileTiers(document: Document, source: PolicySource, proofs: Readonly
     names.add(tier.name);
     const gated = tier.step_up !== undefined || tier.deny !== undefined;
     if (!gated && gatedBefore !== undefined) {
-      findings.push(document.finding(['tiers', strictness], `tier \`${tier.name}\` asks for nothing and stands behind \`${gatedBefore}\`: the order is the strictness, the least strict first`));
+      findings.push(
+        document.finding(
+          ['tiers', strictness],
+          `tier \`${tier.name}\` asks for nothing and stands behind \`${gatedBefore}\`: the order is the strictness, the least strict first`,
+        ),
+      );
     }
     if (gated) gatedBefore = tier.name;
     return {
@@ -127,7 +133,13 @@ function resolveStepUp(
   const accepted = new Map<string, Proof>();
   for (const [i, name] of stepUp.accept.entries()) {
     const proof = proofs.get(name);
-    if (proof === undefined) findings.push(document.finding(['tiers', index, 'step_up', 'accept', i], `unknown proof \`${name}\`: expected one of ${[...proofs.keys()].join(', ') || 'those under proofs (there are none)'}`));
+    if (proof === undefined)
+      findings.push(
+        document.finding(
+          ['tiers', index, 'step_up', 'accept', i],
+          `unknown proof \`${name}\`: expected one of ${[...proofs.keys()].join(', ') || 'those under proofs (there are none)'}`,
+        ),
+      );
     else accepted.set(name, proof);
   }
   const described = [...accepted].map(([name, { keys: _, ...proof }]) => ({ name, ...proof }));
@@ -151,7 +163,20 @@ function compileRule(
   let operations = 0;
   for (const name of rule.operations ?? ['reveal', 'write', 'read']) operations |= bitsOf(name);
   const { line } = document.finding(['rules', index], '');
-  return [{ kind, pattern, namespace, operations, tier, strictness: tier.strictness, allowExit: rule.allow_exit === true, owner: rule.owner, reason: rule.reason, line }];
+  return [
+    {
+      kind,
+      pattern,
+      namespace,
+      operations,
+      tier,
+      strictness: tier.strictness,
+      allowExit: rule.allow_exit === true,
+      owner: rule.owner,
+      reason: rule.reason,
+      line,
+    },
+  ];
 }
 
 function bitsOf(name: string): number {

@@ -3,16 +3,14 @@ import { z } from 'zod';
 import { parseDuration } from '../units.ts';
 import { OPERATION_BITS, OPERATION_GROUPS } from '../vault/operations.ts';
 
-const duration = z
-  .string({ error: 'expected a duration such as 30s, 10m or 1h' })
-  .transform((text, context) => {
-    const ms = parseDuration(text);
-    if (ms === null || ms === 0) {
-      context.addIssue({ code: 'custom', message: 'expected a duration such as 30s, 10m or 1h' });
-      return z.NEVER;
-    }
-    return ms;
-  });
+const duration = z.string({ error: 'expected a duration such as 30s, 10m or 1h' }).transform((text, context) => {
+  const ms = parseDuration(text);
+  if (ms === null || ms === 0) {
+    context.addIssue({ code: 'custom', message: 'expected a duration such as 30s, 10m or 1h' });
+    return z.NEVER;
+  }
+  return ms;
+});
 
 const name = z.string({ error: 'expected a name' }).regex(/^[A-Za-z][A-Za-z0-9_-]{0,63}$/, 'expected a name of letters, digits, - and _');
 const text = z.string({ error: 'expected a text' }).min(1, 'expected a text').max(500, 'expected at most 500 characters');
@@ -52,11 +50,16 @@ const strings = z.array(z.string().min(1), { error: 'expected a list of texts' }
 
 const proof = z.strictObject({
   kind: z.literal('jwt', {
-    error: ({ input }) => (input === 'passkey' || input === 'vault_identity' ? `kind \`${String(input)}\` is not available in this version: use jwt` : 'expected jwt'),
+    error: ({ input }) =>
+      input === 'passkey' || input === 'vault_identity' ? `kind \`${String(input)}\` is not available in this version: use jwt` : 'expected jwt',
   }),
   issuer: z.string({ error: 'expected the issuer, exactly as its tokens name it' }).min(1).max(1024),
-  algs: z.array(z.enum(['EdDSA', 'ES256', 'PS256', 'RS256'], { error: 'expected EdDSA, ES256, PS256 or RS256' }), { error: 'expected a list of algorithms' }).min(1, 'expected at least one algorithm'),
-  nonce_in: z.enum(['nonce', 'aud'], { error: ({ input }) => (input === 'none' ? '`none` is not available in this version: use nonce or aud' : 'expected nonce or aud') }),
+  algs: z
+    .array(z.enum(['EdDSA', 'ES256', 'PS256', 'RS256'], { error: 'expected EdDSA, ES256, PS256 or RS256' }), { error: 'expected a list of algorithms' })
+    .min(1, 'expected at least one algorithm'),
+  nonce_in: z.enum(['nonce', 'aud'], {
+    error: ({ input }) => (input === 'none' ? '`none` is not available in this version: use nonce or aud' : 'expected nonce or aud'),
+  }),
   jwks_file: z.string({ error: 'expected the path of a JWKS file' }).min(1),
   audience: z.string({ error: 'expected a text' }).min(1).max(1024).exactOptional(),
   acr: strings.exactOptional(),
@@ -82,6 +85,31 @@ export type PolicySource = z.output<typeof policySchema>;
 
 /** Keys of features that are not built yet, refused by name. */
 export const LATER_POLICY_KEYS: ReadonlySet<string> = new Set([
-  'when', 'grant', 'approvals', 'pending_for', 'use_within', 'hold', 'raise_to', 'freeze', 'groups', 'gates', 'observe', 'serial', 'require_signature',
-  'jwks_url', 'discovery', 'profile', 'profiles', 'issuers', 'passkey', 'web', 'break_glass', 'factors', 'self', 'limits', 'challenge_status', 'path_mode', 'binding',
+  'when',
+  'grant',
+  'approvals',
+  'pending_for',
+  'use_within',
+  'hold',
+  'raise_to',
+  'freeze',
+  'groups',
+  'gates',
+  'observe',
+  'serial',
+  'require_signature',
+  'jwks_url',
+  'discovery',
+  'profile',
+  'profiles',
+  'issuers',
+  'passkey',
+  'web',
+  'break_glass',
+  'factors',
+  'self',
+  'limits',
+  'challenge_status',
+  'path_mode',
+  'binding',
 ]);

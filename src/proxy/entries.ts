@@ -13,7 +13,8 @@ export interface ClientFacts {
 }
 
 /** Tokens and JWTs, should one stand in a path: they are never written. */
-const TOKEN_SHAPED = /^(?:(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{8,}.*|[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/;
+const TOKEN_SHAPED =
+  /^(?:(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{8,}.*|[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/;
 /** Parameters whose values are no secret. Of all others the name alone is written. */
 const SHOWN_PARAMETERS = new Set(['version', 'list', 'scan', 'depth', 'help', 'after', 'limit']);
 
@@ -48,12 +49,20 @@ function classificationFields(classification: Classification): { readonly [key: 
   return {
     tier: tier?.name ?? null,
     why,
-    ...(rule === undefined ? {} : { rule: { [rule.kind]: rule.pattern.source, line: rule.line, ...(rule.namespace === '' ? {} : { namespace: rule.namespace }) } }),
+    ...(rule === undefined
+      ? {}
+      : { rule: { [rule.kind]: rule.pattern.source, line: rule.line, ...(rule.namespace === '' ? {} : { namespace: rule.namespace }) } }),
   };
 }
 
 /** What every decision says, whatever it was. */
-export function decisionFields(client: ClientFacts, request: VaultRequest, classification: Classification, tokenHmac: (token: string) => string, policySha256: string): { readonly [key: string]: EntryValue } {
+export function decisionFields(
+  client: ClientFacts,
+  request: VaultRequest,
+  classification: Classification,
+  tokenHmac: (token: string) => string,
+  policySha256: string,
+): { readonly [key: string]: EntryValue } {
   return {
     client: clientFields(client),
     vault: vaultFields(request, classification),
@@ -72,7 +81,16 @@ export function digestFields(input: FingerprintInput): EntryValue {
 
 /** What a verified step-up token said. */
 export function stepUpFields(stepUp: StepUp): EntryValue {
-  return { proof: stepUp.proof, iss: stepUp.issuer, sub: stepUp.subject, kid: stepUp.kid, jti_sha256: stepUp.jtiSha256, acr: stepUp.acr ?? null, amr: [...stepUp.amr], auth_age_s: stepUp.authAgeS };
+  return {
+    proof: stepUp.proof,
+    iss: stepUp.issuer,
+    sub: stepUp.subject,
+    kid: stepUp.kid,
+    jti_sha256: stepUp.jtiSha256,
+    acr: stepUp.acr ?? null,
+    amr: [...stepUp.amr],
+    auth_age_s: stepUp.authAgeS,
+  };
 }
 
 /** Entries of one request share their id. */

@@ -1,5 +1,5 @@
-import type { AuditLog } from '../audit/log.ts';
 import type { EntryBody, EntryValue } from '../audit/entry.ts';
+import type { AuditLog } from '../audit/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from '../vault/answer.ts';
 import type { WireRequest } from '../wire/connection.ts';

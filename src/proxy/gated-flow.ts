@@ -42,7 +42,15 @@ export class GatedFlow {
     if (body === 'broken') return;
     if (body === 'too_large') return this.#finish(exchange, fields, 'deny', 'body_too_large', bodyTooLargeAnswer(MAX_GATED_BODY_BYTES, this.#parts.now()));
     try {
-      const gated: GatedRequest = { request, classification, tier, stepUp, token: request.token?.value ?? '', body: body.bytes, address: exchange.client.address };
+      const gated: GatedRequest = {
+        request,
+        classification,
+        tier,
+        stepUp,
+        token: request.token?.value ?? '',
+        body: body.bytes,
+        address: exchange.client.address,
+      };
       const token = carriedToken(request.controls);
       if (token === undefined) await this.#challenge(exchange, fields, gated);
       else await this.#redeem(exchange, fields, gated, token);
@@ -60,7 +68,12 @@ export class GatedFlow {
       const liveness = await this.#liveness.check(classification.reading, request.token, caller);
       if (liveness.alive && request.token !== undefined) return true;
       const answer = liveness.alive ? errorAnswer(403, ['permission denied'], { now: this.#parts.now() }) : liveness.answer;
-      await this.#finish(exchange, fields, 'deny', 'not_authorized', { status: answer.status, reason: answer.reason, headers: answer.headers, body: answer.body });
+      await this.#finish(exchange, fields, 'deny', 'not_authorized', {
+        status: answer.status,
+        reason: answer.reason,
+        headers: answer.headers,
+        body: answer.body,
+      });
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;
       await this.#finish(exchange, fields, 'deny', error.code, upstreamErrorAnswer(error, this.#parts.now()));
@@ -73,14 +86,32 @@ export class GatedFlow {
     const issued = await gate.challenge(gated);
     if (issued === undefined) return this.#finish(exchange, fields, 'challenge', 'too_many_challenges', tooManyAnswer(now()));
     const { challenge, input, isNew } = issued;
-    const shown = { challenge_id: challenge.challengeId, fingerprint: challenge.fingerprint, digest: challenge.digest, input: digestFields(input), expires_at: new Date(challenge.expiresAtMs).toISOString(), new: isNew };
-    await this.#finish(exchange, { ...fields, challenge: shown }, 'challenge', 'step_up_required', challengeAnswer(issued, gated.tier, gated.stepUp, audience, now()));
+    const shown = {
+      challenge_id: challenge.challengeId,
+      fingerprint: challenge.fingerprint,
+      digest: challenge.digest,
+      input: digestFields(input),
+      expires_at: new Date(challenge.expiresAtMs).toISOString(),
+      new: isNew,
+    };
+    await this.#finish(
+      exchange,
+      { ...fields, challenge: shown },
+      'challenge',
+      'step_up_required',
+      challengeAnswer(issued, gated.tier, gated.stepUp, audience, now()),
+    );
   }
 
   async #redeem(exchange: Exchange, fields: Fields, gated: GatedRequest, token: string): Promise<void> {
     const { gate, now } = this.#parts;
     const verified = await gate.verify(gated, token);
-    const shown = { ...stepUpFields(verified.stepUp) as object, nonce_hash: verified.nonceHash, fingerprint: verified.fingerprint, input: digestFields(verified.input) };
+    const shown = {
+      ...(stepUpFields(verified.stepUp) as object),
+      nonce_hash: verified.nonceHash,
+      fingerprint: verified.fingerprint,
+      input: digestFields(verified.input),
+    };
     const recorded = await exchange.record('decision', { ...fields, decision: 'step_up', reason_code: 'step_up_verified', step_up: shown });
     if (!recorded) return this.#answerUnrecorded(exchange);
     const admission = await gate.reserve(gated, verified);
@@ -124,7 +155,12 @@ export class GatedFlow {
     }
     spending.state = committed === 'done' ? 'committed' : 'lost';
     spending.reason = committed;
-    const recorded = await exchange.record('release', { ...about, commit: committed === 'done' ? 'ok' : 'failed', reason_code: committed, upstream_status: head.status });
+    const recorded = await exchange.record('release', {
+      ...about,
+      commit: committed === 'done' ? 'ok' : 'failed',
+      reason_code: committed,
+      upstream_status: head.status,
+    });
     if (committed === 'done' && !recorded) spending.reason = 'audit_failed';
     return committed === 'done' && recorded ? 'pass' : 'drop';
   }
@@ -150,12 +186,18 @@ export class GatedFlow {
         return exchange.outcome('upstream_refused', body.status, { gated: true });
       }
       case 'broken':
-        return exchange.outcome(ending.error.code === 'client_gone' ? 'client_aborted' : 'upstream_error', ending.status, { gated: true, reason_code: ending.error.code });
+        return exchange.outcome(ending.error.code === 'client_gone' ? 'client_aborted' : 'upstream_error', ending.status, {
+          gated: true,
+          reason_code: ending.error.code,
+        });
       case 'failed': {
         if (ending.error.code === 'client_gone') return exchange.outcome('client_aborted', 499, { gated: true });
         const answer = spending.state === 'reserved' ? upstreamErrorAnswer(ending.error, now) : spendingAnswer(spending, now);
         exchange.answer(answer);
-        return exchange.outcome(spending.state === 'reserved' ? 'upstream_error' : 'refused', answer.status, { gated: true, reason_code: spending.reason || ending.error.code });
+        return exchange.outcome(spending.state === 'reserved' ? 'upstream_error' : 'refused', answer.status, {
+          gated: true,
+          reason_code: spending.reason || ending.error.code,
+        });
       }
     }
   }

@@ -1,5 +1,5 @@
-import { decide, refusesWithoutAudit } from '../gate/decide.ts';
 import { denyAnswer } from '../gate/answers.ts';
+import { decide, refusesWithoutAudit } from '../gate/decide.ts';
 import { type Classification, classify } from '../policy/classify.ts';
 import type { Policy, Tier } from '../policy/policy.ts';
 import { RequestError } from '../vault/error.ts';
@@ -62,7 +62,12 @@ export class Pipeline {
 
   #refuse(exchange: Exchange, error: RequestError): void {
     this.#parts.metrics.refusals.inc({ code: error.code });
-    void exchange.record('decision', { client: clientFields(exchange.client), policy_sha256: exchange.policySha256, decision: 'refuse', reason_code: error.code });
+    void exchange.record('decision', {
+      client: clientFields(exchange.client),
+      policy_sha256: exchange.policySha256,
+      decision: 'refuse',
+      reason_code: error.code,
+    });
     const answer = requestErrorAnswer(error, this.#parts.now());
     exchange.answer(answer);
     exchange.outcome('refused', answer.status);
@@ -74,7 +79,13 @@ export class Pipeline {
       exchange.answer(auditErrorAnswer(this.#parts.now()));
       return;
     }
-    const ending = await deliver({ nodes: this.#parts.nodes, request: outgoing(request, exchange.id), body: streamedBody(exchange.wire), from: exchange.wire, to: exchange.response });
+    const ending = await deliver({
+      nodes: this.#parts.nodes,
+      request: outgoing(request, exchange.id),
+      body: streamedBody(exchange.wire),
+      from: exchange.wire,
+      to: exchange.response,
+    });
     if (ending.kind !== 'collected') this.#end(exchange, ending);
     if (ending.kind === 'delivered' && ending.status < 300 && changesMounts(classification, request)) void this.#parts.mounts.refresh();
   }
@@ -112,5 +123,10 @@ function refuseOwnMount(request: VaultRequest): void {
 /** Writes after which the mount table is out of date. */
 function changesMounts(classification: Classification, request: VaultRequest): boolean {
   const [first, second] = classification.reading.path;
-  return first === 'sys' && (second === 'mounts' || second === 'auth' || second === 'remount' || second === 'namespaces') && request.operation !== 'read' && request.operation !== 'list';
+  return (
+    first === 'sys' &&
+    (second === 'mounts' || second === 'auth' || second === 'remount' || second === 'namespaces') &&
+    request.operation !== 'read' &&
+    request.operation !== 'list'
+  );
 }

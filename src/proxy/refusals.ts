@@ -22,7 +22,10 @@ export function upstreamErrorAnswer(error: UpstreamError, now: number): Answer {
 
 /** The log cannot be written and this request must not go on without. */
 export function auditErrorAnswer(now: number): Answer {
-  return errorAnswer(503, ['the audit log cannot be written, and this request must not be served without (audit_failed)'], { now, reason: 'the audit log cannot be written' });
+  return errorAnswer(503, ['the audit log cannot be written, and this request must not be served without (audit_failed)'], {
+    now,
+    reason: 'the audit log cannot be written',
+  });
 }
 
 /** A body that must be read before a decision is larger than that allows. */

@@ -36,7 +36,9 @@ const TEXTS: Readonly<Record<UpstreamErrorCode, string>> = {
 export function upstreamError(error: unknown, sent: boolean): UpstreamError {
   if (error instanceof UpstreamError) return error;
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return new UpstreamError('upstream_timeout', sent, error);
-  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return new UpstreamError('upstream_protocol', sent, error);
+  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT')
+    return new UpstreamError('upstream_timeout', sent, error);
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW')
+    return new UpstreamError('upstream_protocol', sent, error);
   return new UpstreamError(sent ? 'upstream_broke_off' : 'upstream_unreachable', sent, error);
 }

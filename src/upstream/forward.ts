@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+
 import type { Dispatcher } from 'undici';
 
 import type { RawRequest } from '../vault/request.ts';
@@ -32,9 +33,23 @@ export interface Forwarding {
 }
 
 /** A body to send: whole, or as it comes with its length (undefined: chunked). */
-export type RequestBody = { readonly kind: 'none' } | { readonly kind: 'whole'; readonly bytes: Buffer } | { readonly kind: 'stream'; readonly stream: Readable; readonly length: number | undefined };
+export type RequestBody =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'whole'; readonly bytes: Buffer }
+  | { readonly kind: 'stream'; readonly stream: Readable; readonly length: number | undefined };
 
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'content-length']);
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'content-length',
+]);
 
 /**
  * Sends exactly this request to the best node and hands its answer on. A node that cannot be connected to is passed over

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+
 import type NodeVault from 'node-vault';
 import { z } from 'zod';
 

@@ -91,7 +91,12 @@ export class UpstreamNodes {
 
 async function probe(pool: Pool): Promise<NodeState> {
   try {
-    const { statusCode, body } = await pool.request({ method: 'GET', path: '/v1/sys/health', headersTimeout: HEALTH_TIMEOUT_MS, bodyTimeout: HEALTH_TIMEOUT_MS });
+    const { statusCode, body } = await pool.request({
+      method: 'GET',
+      path: '/v1/sys/health',
+      headersTimeout: HEALTH_TIMEOUT_MS,
+      bodyTimeout: HEALTH_TIMEOUT_MS,
+    });
     await body.dump({ limit: 64 * 1024 });
     if (statusCode === 200) return 'active';
     if (statusCode === 429 || statusCode === 472 || statusCode === 473) return 'standby';

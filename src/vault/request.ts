@@ -56,7 +56,18 @@ const DROPPED =
   /^(?:connection|keep-alive|proxy-.*|te|accept-encoding|trailer|transfer-encoding|upgrade|expect|content-length|host|forwarded|x-forwarded-.*|x-real-ip|x-original-url|x-rewrite-url|x-http-method.*|client-cert|client-chain|x-processed-tls-client-certificate|x-vault-no-request-forwarding|x-vault-internal-.*|x-vault-forward|x-vault-policy-override|x-stepgate.*|x-step-up.*|cookie|range|if-.*)$/;
 
 /** Fields of which two could be read as one by us and as the other by the server. */
-const ONCE = new Set(['x-vault-token', 'authorization', 'x-vault-namespace', 'x-vault-wrap-ttl', 'x-vault-wrap-format', 'content-type', 'content-encoding', 'x-step-up-token', 'x-vault-index', 'x-vault-request']);
+const ONCE = new Set([
+  'x-vault-token',
+  'authorization',
+  'x-vault-namespace',
+  'x-vault-wrap-ttl',
+  'x-vault-wrap-format',
+  'content-type',
+  'content-encoding',
+  'x-step-up-token',
+  'x-vault-index',
+  'x-vault-request',
+]);
 
 /**
  * Reads a request that the wire accepted (semantics.md §2B-F).
@@ -84,8 +95,10 @@ function readHeaders(headers: RawRequest['headers']): Pick<VaultRequest, 'namesp
   for (const field of headers) {
     const [name, value] = field;
     const lower = name.toLowerCase();
-    if (lower.includes('_') && /vault|bao|step.?up|stepgate/.test(lower)) throw new RequestError(400, 'ambiguous_header', 'a header name holds an underscore: write - instead');
-    if (lower.startsWith('x-vault-inline-auth')) throw new RequestError(400, 'inline_auth_refused', 'inline authentication headers are not supported: log in first');
+    if (lower.includes('_') && /vault|bao|step.?up|stepgate/.test(lower))
+      throw new RequestError(400, 'ambiguous_header', 'a header name holds an underscore: write - instead');
+    if (lower.startsWith('x-vault-inline-auth'))
+      throw new RequestError(400, 'inline_auth_refused', 'inline authentication headers are not supported: log in first');
     if (lower.startsWith('x-vault-recover')) throw new RequestError(400, 'recover_refused', 'recovery headers are not supported');
     if (ONCE.has(lower)) {
       if (single.has(lower)) throw new RequestError(400, 'ambiguous_header', `more than one ${lower} header`);
@@ -112,7 +125,16 @@ function readHeaders(headers: RawRequest['headers']): Pick<VaultRequest, 'namesp
 }
 
 /** Written anew by `serialiseRequest` from the model. */
-const TAKEN_OUT = new Set(['x-vault-token', 'authorization', 'x-vault-namespace', 'x-vault-wrap-ttl', 'x-vault-wrap-format', 'content-type', 'content-encoding', 'x-step-up-token']);
+const TAKEN_OUT = new Set([
+  'x-vault-token',
+  'authorization',
+  'x-vault-namespace',
+  'x-vault-wrap-ttl',
+  'x-vault-wrap-format',
+  'content-type',
+  'content-encoding',
+  'x-step-up-token',
+]);
 
 /** The server's rule (semantics.md §1.10): `X-Vault-Token`, else a Bearer. A Basic or other scheme is no token, and is dropped. */
 function readToken(header: string | undefined, authorization: string | undefined): CallerToken | undefined {

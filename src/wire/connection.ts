@@ -126,13 +126,15 @@ export class Connection {
     try {
       while (this.#state === 'head' && this.#input.length > 0) {
         const end = this.#scanner.scan(this.#input, this.#scanner.seen);
-        if (end === -1) return;
+        if (end === -1) break;
         const head = parseHead(this.#input.subarray(0, end), this.#options.limits);
         this.#input = this.#input.subarray(end);
         this.#scanner = new HeadScanner(this.#options.limits);
         this.#start(head);
       }
       if (this.#state === 'exchange') this.#feed();
+      // What is left of a head after the client's last byte never becomes a request.
+      else if (this.#state === 'head' && this.#inputEnded) this.#close();
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#refuse(error);
@@ -147,7 +149,7 @@ export class Connection {
       peer: this.#peer,
       limits: this.#options.limits,
       now: this.#options.monotonicMs(),
-      mayKeepAlive: () => head.keepAlive && !this.#draining && !this.#inputEnded && this.#inARow < this.#options.limits.pipelined,
+      mayKeepAlive: () => head.keepAlive && !this.#draining && this.#inARow < this.#options.limits.pipelined,
       onFinished: (keepAlive) => this.#finished(keepAlive),
       onBodyWanted: () => this.#feed(),
     });
@@ -193,10 +195,9 @@ export class Connection {
     if (!keepAlive || !exchange.bodyDone) return this.#close();
     this.#state = 'head';
     this.#waitingSince = this.#options.monotonicMs();
-    if (this.#inputEnded && this.#input.length === 0) return this.#close();
     this.#socket.resume();
     // From a fresh stack: ten glued requests must not nest ten answers deep.
-    if (this.#input.length > 0) setImmediate(() => this.#advance());
+    if (this.#input.length > 0 || this.#inputEnded) setImmediate(() => this.#advance());
   }
 
   #refuse(error: WireError): void {
@@ -228,7 +229,7 @@ export class Connection {
   #ended(): void {
     this.#inputEnded = true;
     if (this.#state === 'lingering') this.#socket.destroySoon();
-    else if (this.#state === 'head') this.#close();
+    else if (this.#state === 'head') this.#advance();
     else {
       this.#exchange?.inputEnded(this.#options.monotonicMs());
       this.#feed();

@@ -77,7 +77,8 @@ export class HeadScanner {
         this.#afterCr = true;
         continue;
       }
-      if ((byte < SPACE && byte !== TAB) || byte === DELETE) throw this.#malformed(byte === LF ? 'a line feed without a carriage return' : 'a control character');
+      if ((byte < SPACE && byte !== TAB) || byte === DELETE)
+        throw this.#malformed(byte === LF ? 'a line feed without a carriage return' : 'a control character');
       if (this.#lineLength === 0 && (byte === SPACE || byte === TAB)) throw this.#malformed('a line that starts with a blank');
       this.#lineLength++;
       // The longest method and version add less than 64 bytes to the target.
@@ -121,7 +122,8 @@ function parseRequestLine(line: string, limits: WireLimits): { method: string; t
   if (target.length > limits.targetBytes) throw tooLong(limits);
   for (let i = 0; i < target.length; i++) {
     const code = target.charCodeAt(i);
-    if (code <= SPACE || code >= DELETE) throw new WireError(400, 'bad_request_line', 'malformed request target: only printable ASCII without blanks is allowed, percent-encode the rest');
+    if (code <= SPACE || code >= DELETE)
+      throw new WireError(400, 'bad_request_line', 'malformed request target: only printable ASCII without blanks is allowed, percent-encode the rest');
   }
   if (protocol === 'HTTP/1.1') return { method, target, version: '1.1' };
   if (protocol === 'HTTP/1.0') return { method, target, version: '1.0' };
@@ -204,7 +206,8 @@ function readFraming(
   if (framing.kind === 'chunked' || (framing.kind === 'length' && framing.bytes > 0)) {
     if (BODILESS.has(method)) throw new WireError(400, 'body_not_allowed', `a ${method} request cannot have a body`);
   }
-  if (expect !== undefined && expect.toLowerCase() !== '100-continue') throw new WireError(417, 'expectation_failed', 'unknown expectation: only 100-continue is supported');
+  if (expect !== undefined && expect.toLowerCase() !== '100-continue')
+    throw new WireError(417, 'expectation_failed', 'unknown expectation: only 100-continue is supported');
   return { framing, keepAlive: !close, expectContinue: expect !== undefined && version === '1.1' && framing.kind !== 'none' };
 }
 

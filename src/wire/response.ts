@@ -102,7 +102,6 @@ export class WireResponse {
 }
 
 function checkedValue(name: string, value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what would split an answer
   if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(name) || /[\r\n\0]/.test(value)) throw new Error('a header field of this answer is malformed');
   return value;
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+
 import { Redis } from 'ioredis';
 
 import { CodedError } from '../../errors.ts';
@@ -164,7 +165,8 @@ interface Info {
 function troubleOf(info: Info): string | null {
   const [major = 0, minor = 0] = field(info.server, 'redis_version').split('.').map(Number);
   if (major < 6 || (major === 6 && minor < 2)) return `${UNFIT}Redis 6.2 or newer (or Valkey) is needed`;
-  if (!/^[0-9a-f]{40}$/.test(field(info.server, 'run_id')) || !/^[0-9a-f]{40}$/.test(field(info.replication, 'master_replid'))) return `${UNFIT}it has no run_id and master_replid to tell one server from another`;
+  if (!/^[0-9a-f]{40}$/.test(field(info.server, 'run_id')) || !/^[0-9a-f]{40}$/.test(field(info.replication, 'master_replid')))
+    return `${UNFIT}it has no run_id and master_replid to tell one server from another`;
   if (field(info.memory, 'maxmemory_policy') !== 'noeviction') return `${UNFIT}set maxmemory-policy to noeviction: an evicted nonce could be used twice`;
   if (field(info.replication, 'role') !== 'master') return 'it is a replica';
   if (field(info.persistence, 'loading') === '1') return 'it is still loading';

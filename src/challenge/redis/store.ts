@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+
 import { z } from 'zod';
 
 import { equalTexts } from '../../constant-time.ts';
@@ -13,8 +14,8 @@ import {
   type Reservation,
   type ReserveRefusal,
   type ReserveResult,
-  StoreUnavailable,
   type StoreTimes,
+  StoreUnavailable,
 } from '../store.ts';
 import type { RedisConnection } from './connection.ts';
 
@@ -29,10 +30,7 @@ const openReply = z.union([
   z.tuple([z.literal('fence'), z.string().max(128)]),
   z.tuple([z.literal('clock')]),
 ]);
-const reserveReply = z.union([
-  z.tuple([z.literal('reserved'), z.string().regex(/^\d{1,6}$/), ...recordReply.def.items]),
-  z.tuple([z.enum(REFUSALS)]),
-]);
+const reserveReply = z.union([z.tuple([z.literal('reserved'), z.string().regex(/^\d{1,6}$/), ...recordReply.def.items]), z.tuple([z.enum(REFUSALS)])]);
 const commitReply = z.union([z.tuple([z.literal('done'), z.string().max(128)]), z.tuple([z.enum(['stale', 'epoch'])])]);
 const releaseReply = z.enum(['done', 'stale', 'epoch']);
 
@@ -83,7 +81,15 @@ export class RedisStore implements ChallengeStore {
   readonly reserve = async (reservation: Reservation): Promise<ReserveResult> => {
     const { fingerprint, nonceHash } = reservation;
     const { times } = this.#options;
-    const args = [challengeKey(fingerprint), spentKey(fingerprint, nonceHash), nonceHash, reservation.reservation, String(times.leaseMs), String(times.maxAttempts), String(times.graceMs)];
+    const args = [
+      challengeKey(fingerprint),
+      spentKey(fingerprint, nonceHash),
+      nonceHash,
+      reservation.reservation,
+      String(times.leaseMs),
+      String(times.maxAttempts),
+      String(times.graceMs),
+    ];
     let reply: z.output<typeof reserveReply>;
     try {
       reply = parse(reserveReply, await this.#redis.run('reserve', ...args));
@@ -100,7 +106,10 @@ export class RedisStore implements ChallengeStore {
   };
 
   readonly commit = async ({ fingerprint, nonceHash, reservation, binding }: Reservation): Promise<FinishResult> => {
-    const reply = parse(commitReply, await this.#redis.run('commit', challengeKey(fingerprint), spentKey(fingerprint, nonceHash), nonceHash, reservation, String(this.#options.times.graceMs)));
+    const reply = parse(
+      commitReply,
+      await this.#redis.run('commit', challengeKey(fingerprint), spentKey(fingerprint, nonceHash), nonceHash, reservation, String(this.#options.times.graceMs)),
+    );
     if (reply[0] !== 'done') return reply[0];
     this.#redis.forget(
       this.#caps(binding, reply[1]).map(([key]) => key),
@@ -123,7 +132,20 @@ export class RedisStore implements ChallengeStore {
       const { fingerprint, challengeId, keyId, nonceHash, digest, expiresAtMs } = challenge;
       const mac = this.#mac(challenge, fence);
       const { graceMs, maxAttempts } = this.#options.times;
-      const args = [fence, challengeId, keyId, nonceHash, digest, String(expiresAtMs), mac, String(MAX_LIFE_MS), String(graceMs), address, String(maxAttempts), replaced];
+      const args = [
+        fence,
+        challengeId,
+        keyId,
+        nonceHash,
+        digest,
+        String(expiresAtMs),
+        mac,
+        String(MAX_LIFE_MS),
+        String(graceMs),
+        address,
+        String(maxAttempts),
+        replaced,
+      ];
       const reply = parse(openReply, await this.#redis.run('open', challengeKey(fingerprint), ...args));
       if (reply[0] === 'opened') return { kind: 'opened', challenge };
       if (reply[0] === 'clock') throw new StoreUnavailable('its clock differs from ours');
