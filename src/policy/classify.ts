@@ -41,8 +41,10 @@ export function classify(policy: Policy, table: MountTable, request: VaultReques
   return { ...verdict, reading: primary, reveals };
 }
 
+/** The stricter of two; of two that are alike the one that a rule explains. */
 function stricter(a: Verdict, b: Verdict): Verdict {
-  return (b.tier?.strictness ?? -1) > (a.tier?.strictness ?? -1) ? b : a;
+  const more = (b.tier?.strictness ?? -1) - (a.tier?.strictness ?? -1);
+  return more > 0 || (more === 0 && a.rule === undefined && b.rule !== undefined) ? b : a;
 }
 
 function ruleVerdict(rule: Rule): Verdict {

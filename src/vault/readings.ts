@@ -106,15 +106,11 @@ function pathOperations(path: readonly string[], mountLength: number, mount: Mou
       return bits ?? (isConfigure(relative, operation) ? CONFIGURE : plainOperation(operation));
     }
     case undefined:
-      return unknownOperation(relative, operation);
+      // Nothing is known of the mount: it reveals, whatever is asked but a listing.
+      return engineOperation('', relative, operation);
     default:
-      return engineOperation(mount?.type ?? '', relative, operation);
+      return engineOperation(mount.type, relative, operation);
   }
-}
-
-/** Nothing is known of the mount: it reveals, whatever is asked but a listing. */
-function unknownOperation(relative: readonly string[], operation: Operation): number {
-  return engineOperation('', relative, operation);
 }
 
 /**
@@ -139,8 +135,10 @@ function namesOf(path: readonly string[], mountLength: number, mount: Mount | un
 }
 
 function wholeOperations(relative: readonly string[], mount: Mount | undefined, operation: Operation): number {
-  if (mount !== undefined && isKnownEngine(mount.type)) return engineOperation(mount.type, relative, operation);
-  return mount === undefined ? unknownOperation(relative, operation) | storedSecretOperation(operation) : storedSecretOperation(operation);
+  const type = mount?.type ?? '';
+  if (type === 'kv-v1' || type === 'kv-v2' || type === 'cubbyhole') return storedSecretOperation(operation);
+  // Of an engine that is not known, or a mount, a secret may lie there as such, and everything may reveal.
+  return isKnownEngine(type) ? engineOperation(type, relative, operation) : engineOperation(type, relative, operation) | storedSecretOperation(operation);
 }
 
 function kv2Name(path: readonly string[], at: number, operation: Operation): SecretName | null {
