@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -237,6 +237,7 @@ export class AuditLog {
       writeFileSync(this.#reserveFile, Buffer.alloc(RESERVE_BYTES, 0x20), { flush: true, mode: 0o640 });
       return true;
     } catch {
+      rmSync(this.#reserveFile, { force: true });
       return false;
     }
   }

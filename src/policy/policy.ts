@@ -94,7 +94,7 @@ export function compilePolicy(document: Document, source: PolicySource, proofs: 
   };
   const rules = source.rules.flatMap((rule, i) => compileRule(document, rule, i, tierAt, findings));
   const groups = groupsOf(rules);
-  if (findings.length === 0) findings.push(...outrankedRules(document, source, rules, groups));
+  if (findings.length === 0) findings.push(...outrankedRules(document, rules, groups));
   if (findings.length > 0) throw new DocumentError(findings);
   return { ...policy, rules, groups, sha256: createHash('sha256').update(document.text).digest('hex') };
 }
@@ -200,12 +200,10 @@ function readPattern(document: Document, source: string, path: readonly Property
  * Rules that never decide, because a laxer one outranks them wherever they match: `secret/*` outranks `secret/+/prod/*`
  * in Vault, which few expect. Found by asking for a path that only wildcards match.
  */
-function outrankedRules(document: Document, source: PolicySource, rules: readonly Rule[], groups: readonly RuleGroup[]): Finding[] {
+function outrankedRules(document: Document, rules: readonly Rule[], groups: readonly RuleGroup[]): Finding[] {
   const findings: Finding[] = [];
-  let index = -1;
-  for (const written of source.rules.keys()) {
-    const rule = rules[++index];
-    if (rule === undefined || rule.strictness === 0) continue;
+  for (const [index, rule] of rules.entries()) {
+    if (rule.strictness === 0) continue;
     const group = groups.find(({ namespace }) => (namespace?.source ?? '') === rule.namespace);
     const { segments, prefix } = rule.pattern;
     const path = [...segments.map((segment) => (segment === '+' ? '\0' : segment)), ...(prefix === null ? [] : [`${prefix}\0`])];
@@ -213,7 +211,7 @@ function outrankedRules(document: Document, source: PolicySource, rules: readonl
     if (decides === undefined || decides.strictness >= rule.strictness) continue;
     findings.push(
       document.finding(
-        ['rules', written, rule.kind],
+        ['rules', index, rule.kind],
         `never decides: \`${decides.pattern.source}\` (line ${decides.line}, tier ${decides.tier.name}) outranks it, as in Vault, where a pattern with fewer + wins; write it more precisely`,
       ),
     );

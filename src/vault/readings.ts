@@ -105,11 +105,9 @@ function pathOperations(path: readonly string[], mountLength: number, mount: Mou
       const bits = kv2Operation(relative[0] ?? '', operation);
       return bits ?? (isConfigure(relative, operation) ? CONFIGURE : plainOperation(operation));
     }
-    case undefined:
-      // Nothing is known of the mount: it reveals, whatever is asked but a listing.
-      return engineOperation('', relative, operation);
     default:
-      return engineOperation(mount.type, relative, operation);
+      // Of a mount that is not known nothing is known: it reveals, whatever is asked but a listing.
+      return engineOperation(mount?.type ?? '', relative, operation);
   }
 }
 
