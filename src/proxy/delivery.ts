@@ -20,7 +20,8 @@ export type Release = (head: UpstreamHead) => Promise<'pass' | 'collect' | 'drop
 export interface Collected {
   readonly kind: 'collected';
   readonly head: UpstreamHead;
-  readonly body: Buffer;
+  /** Undefined when it was too large to be collected; the rest was not read. */
+  readonly body: Buffer | undefined;
 }
 
 const MAX_COLLECTED_BYTES = 16 * 1024;
@@ -122,7 +123,8 @@ class Deliverer {
       }
       case 'collecting':
         this.#heldBytes += chunk.length;
-        if (this.#heldBytes <= MAX_COLLECTED_BYTES) this.#held.push(chunk);
+        this.#held.push(chunk);
+        if (this.#heldBytes > MAX_COLLECTED_BYTES) this.#collected(undefined);
         return true;
       case 'dropping':
       case 'done':
@@ -140,10 +142,14 @@ class Deliverer {
     if (this.#mode === 'passing') {
       this.#delivery.to.end();
       this.#done({ kind: 'delivered', status: head.status, bytes: this.#delivery.to.bodyBytes });
-    } else if (this.#mode === 'collecting') {
-      const body = this.#heldBytes <= MAX_COLLECTED_BYTES ? Buffer.concat(this.#held) : Buffer.alloc(0);
-      this.#done({ kind: 'collected', head, body });
-    }
+    } else if (this.#mode === 'collecting') this.#collected(Buffer.concat(this.#held));
+  }
+
+  #collected(body: Buffer | undefined): void {
+    const head = this.#head;
+    if (head === undefined) return;
+    this.#done({ kind: 'collected', head, body });
+    if (body === undefined) this.#forwarding?.abort(new UpstreamError('upstream_too_large', true));
   }
 
   #onError(error: UpstreamError): void {

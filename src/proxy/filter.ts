@@ -1,16 +1,15 @@
 import { z } from 'zod';
 
-const MAX_BYTES = 16 * 1024;
 const errorsOnly = z.strictObject({ errors: z.array(z.string()) });
 
 /**
  * What may be passed on of a gated request's answer that is no success: `{"errors":[…]}` and nothing else, else that
  * something was left out. A deleted version's 404 holds metadata, a broken upstream may hold anything (design.md §6).
  */
-export function filteredBody(status: number, body: Buffer): { readonly status: number; readonly bytes: Buffer } {
-  if (body.length === 0 && status >= 400) return { status, bytes: body };
+export function filteredBody(status: number, body: Buffer | undefined): { readonly status: number; readonly bytes: Buffer } {
+  if (body?.length === 0 && status >= 400) return { status, bytes: body };
   if (status >= 300 && status < 400) return { status: 502, bytes: errors('the Vault server redirected a gated request') };
-  if (body.length <= MAX_BYTES) {
+  if (body !== undefined) {
     try {
       if (errorsOnly.safeParse(JSON.parse(body.toString('utf8'))).success) return { status, bytes: body };
     } catch {

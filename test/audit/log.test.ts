@@ -4,6 +4,7 @@ import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncat
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 
@@ -27,7 +28,8 @@ function newDir(): string {
   return dir;
 }
 
-const open = (dir: string, fileBytes?: number) => AuditLog.open({ dir, ...systemHost, start: { version: 'test' }, onStatus: () => {}, ...(fileBytes === undefined ? {} : { fileBytes }) });
+const open = (dir: string, fileBytes?: number) =>
+  AuditLog.open({ dir, ...systemHost, start: { version: 'test' }, onStatus: () => {}, ...(fileBytes === undefined ? {} : { fileBytes }) });
 
 /** All lines of a log, over its files. */
 function bytesOf(dir: string): Buffer {
@@ -85,7 +87,7 @@ describe('the log', () => {
     expect(readdirSync(dir).some((name) => name.includes('.torn-'))).toBe(true);
   });
 
-  test('is one process\'s alone, also when that process was killed', async () => {
+  test("is one process's alone, also when that process was killed", async () => {
     const dir = newDir();
     const log = await open(dir);
     await expect(open(dir)).rejects.toMatchObject({ code: 'audit_locked' });
@@ -125,7 +127,13 @@ describe('the log', () => {
     const { stdout, stderr, status } = spawnSync('unshare', ['--map-root-user', '--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 50_000 });
     expect(stderr).toBe('');
     expect(status).toBe(0);
-    const result = JSON.parse(stdout) as { refused: number; written: number; chain: { ok: boolean }; gaps: { state: string; count?: number }[]; statuses: boolean[] };
+    const result = JSON.parse(stdout) as {
+      refused: number;
+      written: number;
+      chain: { ok: boolean };
+      gaps: { state: string; count?: number }[];
+      statuses: boolean[];
+    };
     expect(result.refused).toBeGreaterThan(0);
     expect(result.chain.ok).toBe(true);
     expect(result.statuses).toEqual([false, true]);

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 
@@ -70,11 +71,26 @@ describe('a Redis that lies or forgets', () => {
     expect(await store.reserve(reservation(one))).toEqual({ kind: 'refused', reason: 'mac' });
     const forged = opening(systemHost.now());
     const fields = await admin.hgetall(key);
-    await admin.hset(`stepgate:{${forged.challenge.fingerprint}}:c`, { ...fields, id: forged.challenge.challengeId, nh: forged.challenge.nonceHash, dg: forged.challenge.digest, exp: String(forged.challenge.expiresAtMs) });
+    await admin.hset(`stepgate:{${forged.challenge.fingerprint}}:c`, {
+      ...fields,
+      id: forged.challenge.challengeId,
+      nh: forged.challenge.nonceHash,
+      dg: forged.challenge.digest,
+      exp: String(forged.challenge.expiresAtMs),
+    });
     expect((await store.reserve(reservation(forged))).kind).toBe('refused');
     // A forged record does not keep the request from a challenge of its own.
     const own = opening(systemHost.now());
-    await admin.hset(`stepgate:{${own.challenge.fingerprint}}:c`, { id: 'x', kid: 'k1', nh: 'x', dg: 'x', exp: String(own.challenge.expiresAtMs), fence: fields['fence'] ?? '', mac: 'x', att: '0' });
+    await admin.hset(`stepgate:{${own.challenge.fingerprint}}:c`, {
+      id: 'x',
+      kid: 'k1',
+      nh: 'x',
+      dg: 'x',
+      exp: String(own.challenge.expiresAtMs),
+      fence: fields['fence'] ?? '',
+      mac: 'x',
+      att: '0',
+    });
     expect(await store.open(own)).toEqual({ kind: 'opened', challenge: own.challenge });
     await admin.quit();
     await store.close();

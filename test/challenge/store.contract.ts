@@ -17,7 +17,11 @@ let serial = 0;
 export function opening(at: number, change: Partial<Challenge> & { binding?: string; address?: string } = {}): Opening {
   const n = `${process.pid}-${++serial}`;
   const { binding = `b-${n}`, address = `a-${n}`, ...challenge } = change;
-  return { binding, address, challenge: { fingerprint: `fp-${n}`, challengeId: `id-${n}`, keyId: 'k1', nonceHash: `nh-${n}`, digest: `dg-${n}`, expiresAtMs: at + 60_000, ...challenge } };
+  return {
+    binding,
+    address,
+    challenge: { fingerprint: `fp-${n}`, challengeId: `id-${n}`, keyId: 'k1', nonceHash: `nh-${n}`, digest: `dg-${n}`, expiresAtMs: at + 60_000, ...challenge },
+  };
 }
 
 export function reservation({ challenge, binding }: Opening, id = 'r1'): Reservation {

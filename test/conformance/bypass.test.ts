@@ -9,7 +9,31 @@ const ROOT = 'devroot';
 const CRITICAL = ['secret/crit/*', 'kv1/crit/*', 'team/kv/crit/*'];
 const NAMESPACES = [undefined, 'ns1', 'ns1/child'];
 /** What the main job must withstand; the other categories are ways round that are closed later, and counted below. */
-const CATEGORIES = new Set(['canonical', 'percent', 'percent-slash', 'dot-segments', 'slashes', 'characters', 'target-form', 'query', 'methods', 'list-shapes', 'legit-encoding', 'long', 'mounts', 'ns-header', 'ns-path', 'ns-dup', 'headers', 'http', 'token-source', 'inline-auth', 'kv-admin', 'sys-encoded', 'ui']);
+const CATEGORIES = new Set([
+  'canonical',
+  'percent',
+  'percent-slash',
+  'dot-segments',
+  'slashes',
+  'characters',
+  'target-form',
+  'query',
+  'methods',
+  'list-shapes',
+  'legit-encoding',
+  'long',
+  'mounts',
+  'ns-header',
+  'ns-path',
+  'ns-dup',
+  'headers',
+  'http',
+  'token-source',
+  'inline-auth',
+  'kv-admin',
+  'sys-encoded',
+  'ui',
+]);
 
 const policy = {
   version: 1,
@@ -17,7 +41,9 @@ const policy = {
   default_tier: 'open',
   unknown_mount: 'open',
   system: { admin: 'open', exits: 'open' },
-  rules: NAMESPACES.flatMap((namespace) => CRITICAL.map((secret) => ({ secret, tier: 'critical', operations: ['all'], ...(namespace === undefined ? {} : { namespace }) }))),
+  rules: NAMESPACES.flatMap((namespace) =>
+    CRITICAL.map((secret) => ({ secret, tier: 'critical', operations: ['all'], ...(namespace === undefined ? {} : { namespace }) })),
+  ),
 };
 
 let vault: DevServer;
@@ -29,7 +55,12 @@ beforeAll(async () => {
   vault = await startVault(inject('vaultProgram'), ROOT);
   const port = Number(new URL(vault.url).port);
   for (const row of readCorpus<SetupRow>('bypass-setup')) save(row, (await sendRow(port, row, variables))[0], variables);
-  stack = await startStack({ upstream: vault.url, policy, rootToken: ROOT, settings: { challenges: { store: 'memory', limits: { per_binding: 10_000, per_address: 10_000 } } } });
+  stack = await startStack({
+    upstream: vault.url,
+    policy,
+    rootToken: ROOT,
+    settings: { challenges: { store: 'memory', limits: { per_binding: 10_000, per_address: 10_000 } } },
+  });
 });
 
 afterAll(async () => {
@@ -50,7 +81,10 @@ async function criticalState(): Promise<string> {
   const port = Number(new URL(vault.url).port);
   const states: unknown[] = [];
   for (const namespace of NAMESPACES) {
-    const headers: [string, string][] = [['X-Vault-Token', ROOT], ...(namespace === undefined ? [] : ([['X-Vault-Namespace', namespace]] as [string, string][]))];
+    const headers: [string, string][] = [
+      ['X-Vault-Token', ROOT],
+      ...(namespace === undefined ? [] : ([['X-Vault-Namespace', namespace]] as [string, string][])),
+    ];
     for (const path of ['secret/data/crit/db', 'secret/metadata/crit/db', 'kv1/crit/db', 'team/kv/metadata/crit/db', 'secret/metadata/crit?list=true']) {
       const { data } = jsonOf(await ask(port, 'GET', `/v1/${path}`, headers)) as { data?: unknown };
       states.push(namespace ?? 'root', path, data ?? null);

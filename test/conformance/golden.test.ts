@@ -36,7 +36,10 @@ function comparable(answer: RawAnswer | undefined, row: GoldenRow): unknown {
     .filter(([name]) => !HOP_BY_HOP.has(name) && !varies.has(name))
     .sort();
   // Ids of entities stand inside keys of one answer (resultant-acl), accessors behind keys with slashes (ui/mounts).
-  let body: unknown = answer.body.toString().replace(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'uuid').replace(/([a-z]+_)[0-9a-f]{8}\b/g, '$1x');
+  let body: unknown = answer.body
+    .toString()
+    .replace(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'uuid')
+    .replace(/([a-z]+_)[0-9a-f]{8}\b/g, '$1x');
   try {
     const json = JSON.parse(String(body)) as unknown;
     for (const pointer of row.varies.json_pointers) {
@@ -62,7 +65,8 @@ test('every recorded exchange is the same through Stepgate as without', async ()
     save(row, proxied, variables.behind);
     expect(plain?.status, `${row.id} as recorded`).toBe(row.response.status);
     const [want, got] = [comparable(plain, row), comparable(proxied, row)];
-    if (JSON.stringify(want) !== JSON.stringify(got) && !(row.id in ON_PURPOSE)) differences.push(`${row.id}\n want ${JSON.stringify(want)}\n got  ${JSON.stringify(got)}`);
+    if (JSON.stringify(want) !== JSON.stringify(got) && !(row.id in ON_PURPOSE))
+      differences.push(`${row.id}\n want ${JSON.stringify(want)}\n got  ${JSON.stringify(got)}`);
   }
   expect(rows.length).toBe(123);
   expect(differences).toEqual([]);

@@ -25,7 +25,14 @@ async function server(...args: string[]): Promise<Server> {
 }
 
 async function storeOn(redis: Server): Promise<RedisStore> {
-  const connection = new RedisConnection({ url: redis.url, password: undefined, ca: undefined, now: systemHost.now, random: systemHost.random, onStatus: () => {} });
+  const connection = new RedisConnection({
+    url: redis.url,
+    password: undefined,
+    ca: undefined,
+    now: systemHost.now,
+    random: systemHost.random,
+    onStatus: () => {},
+  });
   await connection.start();
   cleanup.push(() => connection.close());
   const roomy = { perBinding: 10_000, perAddress: 10_000, total: 10_000 };
@@ -54,7 +61,10 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
 const info = async (redis: Server): Promise<string> => String(await tell(redis, 'INFO', 'replication'));
 const replicates = (replica: Server) => until('the replica is in step', async () => /master_link_status:up/.test(await info(replica)));
 const caughtUp = (from: Server, to: Server) =>
-  until('the replica has everything', async () => /master_repl_offset:(\d+)/.exec(await info(from))?.[1] === /slave_repl_offset:(\d+)/.exec(await info(to))?.[1]);
+  until(
+    'the replica has everything',
+    async () => /master_repl_offset:(\d+)/.exec(await info(from))?.[1] === /slave_repl_offset:(\d+)/.exec(await info(to))?.[1],
+  );
 
 type Issued = ReturnType<typeof opening>;
 

@@ -1,4 +1,5 @@
 import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto';
+
 import { SignJWT } from 'jose';
 import { beforeAll, describe, expect, test } from 'vitest';
 
@@ -20,7 +21,19 @@ const other = generateKeyPairSync('ed25519').privateKey;
 beforeAll(async () => {
   const made = await generateSigningKey('EdDSA');
   ({ key, kid } = parseSigningKey(JSON.stringify(made.privateJwk)));
-  proof = { issuer: ISSUER, algorithms: ['EdDSA'], nonceIn: 'nonce', audience: undefined, acr: undefined, amr: undefined, match: {}, typ: undefined, maxLifetimeMs: 900_000, clockSkewMs: 30_000, keys: parseJwks(JSON.stringify(made.jwks)) };
+  proof = {
+    issuer: ISSUER,
+    algorithms: ['EdDSA'],
+    nonceIn: 'nonce',
+    audience: undefined,
+    acr: undefined,
+    amr: undefined,
+    match: {},
+    typ: undefined,
+    maxLifetimeMs: 900_000,
+    clockSkewMs: 30_000,
+    keys: parseJwks(JSON.stringify(made.jwks)),
+  };
 });
 
 interface Change {
@@ -42,12 +55,32 @@ function rawToken(header: string, payload: string): string {
   return `${encode(header)}.${encode(payload)}.${encode('x'.repeat(64))}`;
 }
 
-const expectation = (change: Partial<StepUpExpectation> = {}, proofChange: Partial<Proof> = {}): StepUpExpectation => ({ proofs: new Map([['ci', { ...proof, ...proofChange }]]), audience: URL, maxAgeMs: undefined, nowMs: NOW * 1000 + 1000, binding: 'binding', ...change });
-const codeOf = (text: string, expected = expectation()) => verifyStepUpToken(text, expected).then(() => 'accepted', (error: { code: string }) => error.code);
+const expectation = (change: Partial<StepUpExpectation> = {}, proofChange: Partial<Proof> = {}): StepUpExpectation => ({
+  proofs: new Map([['ci', { ...proof, ...proofChange }]]),
+  audience: URL,
+  maxAgeMs: undefined,
+  nowMs: NOW * 1000 + 1000,
+  binding: 'binding',
+  ...change,
+});
+const codeOf = (text: string, expected = expectation()) =>
+  verifyStepUpToken(text, expected).then(
+    () => 'accepted',
+    (error: { code: string }) => error.code,
+  );
 
 describe('verifyStepUpToken', () => {
   test('accepts a token that is in order and says what it holds', async () => {
-    expect(await verifyStepUpToken(await token({ payload: { auth_time: NOW - 10, acr: 'phr', amr: ['hwk'] } }), expectation())).toMatchObject({ proof: 'ci', issuer: ISSUER, subject: 'alice', nonce: NONCE, kid, acr: 'phr', amr: ['hwk'], authAgeS: 11 });
+    expect(await verifyStepUpToken(await token({ payload: { auth_time: NOW - 10, acr: 'phr', amr: ['hwk'] } }), expectation())).toMatchObject({
+      proof: 'ci',
+      issuer: ISSUER,
+      subject: 'alice',
+      nonce: NONCE,
+      kid,
+      acr: 'phr',
+      amr: ['hwk'],
+      authAgeS: 11,
+    });
     expect(await codeOf(await token({ payload: { aud: [URL] } }))).toBe('accepted');
     expect(await codeOf(await token({ header: { typ: undefined } }))).toBe('accepted');
     expect(await codeOf(await token({ header: { typ: 'stepgate-stepup+jwt' } }))).toBe('accepted');
@@ -149,7 +182,9 @@ describe('verifyStepUpToken', () => {
     expect(await codeOf(await token({ payload: { environment: 'staging' } }), expectation({}, match))).toBe('accepted');
     expect(await codeOf(await token({ payload: { environment: 'dev' } }), expectation({}, match))).toBe('step_up_match');
     expect(await codeOf(await token(), expectation({}, match))).toBe('step_up_match');
-    expect(await codeOf(await token({ payload: { toString: 'x' } }), expectation({}, { match: { valueOf: ['function valueOf() { [native code] }'] } }))).toBe('step_up_match');
+    expect(await codeOf(await token({ payload: { toString: 'x' } }), expectation({}, { match: { valueOf: ['function valueOf() { [native code] }'] } }))).toBe(
+      'step_up_match',
+    );
     expect(await codeOf(await token(), expectation({}, { typ: 'stepgate-stepup+jwt' }))).toBe('step_up_typ');
   });
 });

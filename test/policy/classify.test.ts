@@ -11,7 +11,14 @@ import { parseRequest } from '../../src/vault/request.ts';
 function compile(change: Record<string, unknown>): Policy {
   const document = parseText(
     'policy.yaml',
-    stringify({ version: 1, tiers: [{ name: 'open' }, { name: 'low' }, { name: 'high', deny: 'no' }, { name: 'top', deny: 'never' }], default_tier: 'low', unknown_mount: 'high', system: { admin: 'high', exits: 'top' }, ...change }),
+    stringify({
+      version: 1,
+      tiers: [{ name: 'open' }, { name: 'low' }, { name: 'high', deny: 'no' }, { name: 'top', deny: 'never' }],
+      default_tier: 'low',
+      unknown_mount: 'high',
+      system: { admin: 'high', exits: 'top' },
+      ...change,
+    }),
   );
   return compilePolicy(document, checkDocument(document, policySchema, LATER_POLICY_KEYS), new Map());
 }
@@ -172,9 +179,22 @@ describe('classify', () => {
   });
 
   test('a mount table that names more never makes a gated request free', () => {
-    for (const asked of ['GET secret/data/crit/db', 'GET kv1/crit/db', 'GET secret/metadata/crit/db', 'PUT secret/destroy/crit/db', 'GET ns1/secret/data/crit/db']) {
+    for (const asked of [
+      'GET secret/data/crit/db',
+      'GET kv1/crit/db',
+      'GET secret/metadata/crit/db',
+      'PUT secret/destroy/crit/db',
+      'GET ns1/secret/data/crit/db',
+    ]) {
       for (const type of ['kv-v1', 'kv-v2', 'pki', 'homemade']) {
-        const swapped = new MountTable([['secret/', type], ['kv1/', type], ['ns1/secret/', type]], ['ns1']);
+        const swapped = new MountTable(
+          [
+            ['secret/', type],
+            ['kv1/', type],
+            ['ns1/secret/', type],
+          ],
+          ['ns1'],
+        );
         expect(['high', 'top'], `${asked} on ${type}`).toContain(tierOf(policy, asked, swapped).split(' ')[0]);
       }
     }
@@ -201,14 +221,26 @@ describe('a policy is refused', () => {
     [`${base}rules:\n  - {secret: a, tier: high, operations: [reed]}\n`, 'rules.0.operations.0: expected one of reveal'],
     [`${base}rules:\n  - {secret: a, path: b, tier: high}\n`, 'a rule has either secret or path'],
     [`${base}proofs: {p: {kind: passkey}}\n`, 'kind `passkey` is not available in this version'],
-    [`${base}rules:\n  - {secret: a/*, tier: open}\n  - {secret: a/+/prod/*, tier: high}\n`, 'policy.yaml:8:14: rules.1.secret: never decides: `a/*` (line 7, tier open) outranks it'],
+    [
+      `${base}rules:\n  - {secret: a/*, tier: open}\n  - {secret: a/+/prod/*, tier: high}\n`,
+      'policy.yaml:8:14: rules.1.secret: never decides: `a/*` (line 7, tier open) outranks it',
+    ],
     [`${base}groups: {}\n`, '`groups` is not available in this version'],
     ['version: 2\n', 'policy.yaml:1:10: version: expected 1'],
     ['version: 1\nversion: 1\n', 'not valid YAML'],
     ['a: [\n', 'not valid YAML'],
-    ['version: 1\ntiers: [{name: high, deny: x}, {name: open}]\ndefault_tier: open\nunknown_mount: high\nsystem: {admin: high, exits: high}\n', 'the order is the strictness'],
-    ['version: 1\ntiers: [{name: high, step_up: {accept: [ci], approvals: {count: 2}}}]\ndefault_tier: high\nunknown_mount: high\nsystem: {admin: high, exits: high}\n', '`approvals` is not available in this version'],
-    ['version: 1\ntiers: [{name: high, step_up: {accept: [ci]}}]\ndefault_tier: high\nunknown_mount: high\nsystem: {admin: high, exits: high}\n', 'policy.yaml:2:41: tiers.0.step_up.accept.0: unknown proof `ci`'],
+    [
+      'version: 1\ntiers: [{name: high, deny: x}, {name: open}]\ndefault_tier: open\nunknown_mount: high\nsystem: {admin: high, exits: high}\n',
+      'the order is the strictness',
+    ],
+    [
+      'version: 1\ntiers: [{name: high, step_up: {accept: [ci], approvals: {count: 2}}}]\ndefault_tier: high\nunknown_mount: high\nsystem: {admin: high, exits: high}\n',
+      '`approvals` is not available in this version',
+    ],
+    [
+      'version: 1\ntiers: [{name: high, step_up: {accept: [ci]}}]\ndefault_tier: high\nunknown_mount: high\nsystem: {admin: high, exits: high}\n',
+      'policy.yaml:2:41: tiers.0.step_up.accept.0: unknown proof `ci`',
+    ],
   ] as const)('%#: %s', ([text, message]) => {
     expect(findings(text)).toContain(message);
   });

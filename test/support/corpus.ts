@@ -45,18 +45,29 @@ export function readCorpus<Row>(name: 'bypass' | 'bypass-setup' | 'golden'): Row
 
 /** Puts variables into the placeholders of a text. */
 export function fill(text: string, variables: ReadonlyMap<string, string>): string {
-  return text.replace(/\{\{repeat:(.):(\d+)\}\}/g, (_, c: string, n: string) => c.repeat(Number(n))).replace(/\{\{(\w+)\}\}/g, (whole, name: string) => variables.get(name) ?? whole);
+  return text
+    .replace(/\{\{repeat:(.):(\d+)\}\}/g, (_, c: string, n: string) => c.repeat(Number(n)))
+    .replace(/\{\{(\w+)\}\}/g, (whole, name: string) => variables.get(name) ?? whole);
 }
 
 /** The bytes of a corpus request. */
-export function bytesOf(row: CorpusRequest & { raw_b64?: string; http_version?: string; send_host?: boolean }, variables: ReadonlyMap<string, string>, extra: readonly (readonly [string, string])[] = []): Buffer {
+export function bytesOf(
+  row: CorpusRequest & { raw_b64?: string; http_version?: string; send_host?: boolean },
+  variables: ReadonlyMap<string, string>,
+  extra: readonly (readonly [string, string])[] = [],
+): Buffer {
   if (row.raw_b64 !== undefined) return Buffer.from(fill(Buffer.from(row.raw_b64, 'base64').toString('latin1'), variables), 'latin1');
   const headers = row.headers.map(([name, value]) => [fill(name, variables), fill(value, variables)] as const);
   return requestBytes(row.method, fill(row.target, variables), [...headers, ...extra], row.body === null ? null : fill(row.body, variables));
 }
 
 /** Sends a row and returns all answers to it. */
-export async function sendRow(port: number, row: Parameters<typeof bytesOf>[0], variables: ReadonlyMap<string, string>, extra: readonly (readonly [string, string])[] = []): Promise<RawAnswer[]> {
+export async function sendRow(
+  port: number,
+  row: Parameters<typeof bytesOf>[0],
+  variables: ReadonlyMap<string, string>,
+  extra: readonly (readonly [string, string])[] = [],
+): Promise<RawAnswer[]> {
   const bytes = await exchange(port, [bytesOf(row, variables, extra)], { timeoutMs: 3000, halfClose: row.raw_b64 !== undefined });
   try {
     return parseAnswers(bytes, row.method === 'HEAD');
@@ -70,7 +81,11 @@ export function at(value: unknown, pointer: string): unknown {
   return pointer
     .split('/')
     .slice(1)
-    .reduce<unknown>((inner, key) => (typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>)[key.replaceAll('~1', '/').replaceAll('~0', '~')] : undefined), value);
+    .reduce<unknown>(
+      (inner, key) =>
+        typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>)[key.replaceAll('~1', '/').replaceAll('~0', '~')] : undefined,
+      value,
+    );
 }
 
 /** Saves what a row wants kept from its answer. */

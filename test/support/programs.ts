@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+
 import type { TestProject } from 'vitest/node';
 
 import { findTool, REDIS, VAULT } from '../../src/demo/tools.ts';

@@ -9,7 +9,11 @@ export interface RawAnswer {
 }
 
 /** Sends bytes as they are, in these pieces, half-closes if told to, and returns every byte that comes back until the end. */
-export function exchange(port: number, pieces: readonly Buffer[], options: { readonly halfClose?: boolean; readonly timeoutMs?: number } = {}): Promise<Buffer> {
+export function exchange(
+  port: number,
+  pieces: readonly Buffer[],
+  options: { readonly halfClose?: boolean; readonly timeoutMs?: number } = {},
+): Promise<Buffer> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
@@ -38,7 +42,13 @@ export function exchange(port: number, pieces: readonly Buffer[], options: { rea
 }
 
 /** Writes one request with `Connection: close`; `headers` are taken as they are. */
-export function requestBytes(method: string, target: string, headers: readonly (readonly [string, string])[], body: string | null = null, host = '127.0.0.1'): Buffer {
+export function requestBytes(
+  method: string,
+  target: string,
+  headers: readonly (readonly [string, string])[],
+  body: string | null = null,
+  host = '127.0.0.1',
+): Buffer {
   const lines = [`${method} ${target} HTTP/1.1`, `Host: ${host}`, ...headers.map(([name, value]) => `${name}: ${value}`)];
   if (body !== null) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
   lines.push('Connection: close');
@@ -88,7 +98,13 @@ function dechunk(bytes: Buffer, start: number): [Buffer, number] {
 }
 
 /** Sends one request and returns its answer; undefined when the connection ended without one. */
-export async function ask(port: number, method: string, target: string, headers: readonly (readonly [string, string])[] = [], body: string | null = null): Promise<RawAnswer | undefined> {
+export async function ask(
+  port: number,
+  method: string,
+  target: string,
+  headers: readonly (readonly [string, string])[] = [],
+  body: string | null = null,
+): Promise<RawAnswer | undefined> {
   return parseAnswers(await exchange(port, [requestBytes(method, target, headers, body)]), method === 'HEAD')[0];
 }
 

@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
 import { stringify } from 'yaml';
 
 import { generateKeyFile } from '../../src/challenge/key-ring.ts';
@@ -88,7 +89,19 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     policyFile,
     auditDir,
     sign: (nonce, change = {}) =>
-      signStepUpToken(key, { issuer: ISSUER, audience: publicUrl, subject: 'alice', nonce, jti: host.random(16).toString('base64url'), nowMs: host.now(), lifetimeS: 120, acr: undefined, amr: [], authTime: undefined, ...change }),
+      signStepUpToken(key, {
+        issuer: ISSUER,
+        audience: publicUrl,
+        subject: 'alice',
+        nonce,
+        jti: host.random(16).toString('base64url'),
+        nowMs: host.now(),
+        lifetimeS: 120,
+        acr: undefined,
+        amr: [],
+        authTime: undefined,
+        ...change,
+      }),
     audit: () => readAudit(auditDir),
     stop: async () => {
       await served.close();

@@ -24,7 +24,13 @@ const segment = fc
   .map((text) => text.replace(/[/\\;]/g, '_'))
   .filter((text) => text !== '.' && text !== '..' && !/[\p{C}\p{Zl}\p{Zp}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/u.test(text) && text.isWellFormed());
 
-const query = fc.array(fc.tuple(fc.constantFrom('version', 'a', 'b c', 'ü'), fc.string({ maxLength: 6 }).filter((text) => text.isWellFormed())), { maxLength: 3 });
+const query = fc.array(
+  fc.tuple(
+    fc.constantFrom('version', 'a', 'b c', 'ü'),
+    fc.string({ maxLength: 6 }).filter((text) => text.isWellFormed()),
+  ),
+  { maxLength: 3 },
+);
 
 describe('the round trip', () => {
   test('what is written for the upstream reads as what was classified', () => {
@@ -38,7 +44,10 @@ describe('the round trip', () => {
         fc.option(fc.constantFrom('60s', '0', '5'), { nil: undefined }),
         (method, segments, trailing, pairs, namespace, wrap) => {
           const target = `/v1/${segments.map((text) => encodeURIComponent(text)).join('/')}${trailing ? '/' : ''}?${pairs.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join('&')}`;
-          const headers: [string, string][] = [['X-Vault-Token', 'hvs.x'], ['User-Agent', 'test']];
+          const headers: [string, string][] = [
+            ['X-Vault-Token', 'hvs.x'],
+            ['User-Agent', 'test'],
+          ];
           if (namespace !== undefined) headers.push(['X-Vault-Namespace', namespace]);
           if (wrap !== undefined) headers.push(['X-Vault-Wrap-TTL', wrap]);
           let request: ReturnType<typeof parseRequest>;
@@ -60,13 +69,42 @@ describe('the round trip', () => {
 
   test('any raw path that is accepted has one spelling, and that is its own', () => {
     fc.assert(
-      fc.property(fc.array(fc.constantFrom('a', 'crit', '%2F', '%2e', '%2E%2e', '.', '..', '/', '//', '%25', '%2525', '%41', '+', '%20', '~', '%C3%BC', '%00', '%ff', '\\', '%5c', ';', '*'), { maxLength: 8 }), (parts) => {
-        const raw = `/v1/${parts.join('')}`;
-        if (codeOf(() => parseApiPath(raw)) !== 'accepted') return;
-        const path = parseApiPath(raw);
-        for (const text of path.segments) expect(['', '.', '..']).not.toContain(text);
-        expect(parseApiPath(serialiseApiPath(path))).toEqual(path);
-      }),
+      fc.property(
+        fc.array(
+          fc.constantFrom(
+            'a',
+            'crit',
+            '%2F',
+            '%2e',
+            '%2E%2e',
+            '.',
+            '..',
+            '/',
+            '//',
+            '%25',
+            '%2525',
+            '%41',
+            '+',
+            '%20',
+            '~',
+            '%C3%BC',
+            '%00',
+            '%ff',
+            '\\',
+            '%5c',
+            ';',
+            '*',
+          ),
+          { maxLength: 8 },
+        ),
+        (parts) => {
+          const raw = `/v1/${parts.join('')}`;
+          if (codeOf(() => parseApiPath(raw)) !== 'accepted') return;
+          const path = parseApiPath(raw);
+          for (const text of path.segments) expect(['', '.', '..']).not.toContain(text);
+          expect(parseApiPath(serialiseApiPath(path))).toEqual(path);
+        },
+      ),
       { numRuns: 5000 },
     );
   });
@@ -149,11 +187,41 @@ describe('targets', () => {
 
 describe('headers', () => {
   test.for([
-    [[['X-Vault-Token', 'a'], ['x-vault-token', 'b']], '400 ambiguous_header'],
-    [[['X-Vault-Token', 'a'], ['Authorization', 'Bearer b']], '400 ambiguous_token'],
-    [[['X-Vault-Namespace', 'a'], ['X-Vault-Namespace', 'a']], '400 ambiguous_header'],
-    [[['X-Vault-Wrap-TTL', '1'], ['X-Vault-Wrap-TTL', '2']], '400 ambiguous_header'],
-    [[['X-Step-Up-Token', 'a'], ['X-Step-Up-Token', 'b']], '400 ambiguous_header'],
+    [
+      [
+        ['X-Vault-Token', 'a'],
+        ['x-vault-token', 'b'],
+      ],
+      '400 ambiguous_header',
+    ],
+    [
+      [
+        ['X-Vault-Token', 'a'],
+        ['Authorization', 'Bearer b'],
+      ],
+      '400 ambiguous_token',
+    ],
+    [
+      [
+        ['X-Vault-Namespace', 'a'],
+        ['X-Vault-Namespace', 'a'],
+      ],
+      '400 ambiguous_header',
+    ],
+    [
+      [
+        ['X-Vault-Wrap-TTL', '1'],
+        ['X-Vault-Wrap-TTL', '2'],
+      ],
+      '400 ambiguous_header',
+    ],
+    [
+      [
+        ['X-Step-Up-Token', 'a'],
+        ['X-Step-Up-Token', 'b'],
+      ],
+      '400 ambiguous_header',
+    ],
     [[['X_Vault_Namespace', 'a']], '400 ambiguous_header'],
     [[['X-Vault-Inline-Auth-Path', 'auth/x']], '400 inline_auth_refused'],
     [[['X-Vault-Recover-Snapshot-Id', 'x']], '400 recover_refused'],
@@ -182,14 +250,42 @@ describe('headers', () => {
   });
 
   test('an empty X-Vault-Token does not hide the Bearer, another scheme is no token', () => {
-    expect(get('/v1/x', [['X-Vault-Token', ''], ['Authorization', 'Bearer b']]).token).toEqual({ source: 'authorization', value: 'b' });
+    expect(
+      get('/v1/x', [
+        ['X-Vault-Token', ''],
+        ['Authorization', 'Bearer b'],
+      ]).token,
+    ).toEqual({ source: 'authorization', value: 'b' });
     expect(get('/v1/x', [['Authorization', 'bearer b']]).token).toBeUndefined();
     expect(get('/v1/x', [['Authorization', 'Basic b']]).token).toBeUndefined();
   });
 
   test('nothing of ours, of another hop or of the server itself is passed on', () => {
-    const names = ['X-Step-Up-Token', 'X-Stepgate-Job', 'X-Stepgate-Request-Id', 'X-Forwarded-For', 'Forwarded', 'X-Original-URL', 'X-Rewrite-URL', 'X-HTTP-Method-Override', 'X-Vault-No-Request-Forwarding', 'X-Vault-Internal-No-Request-Forwarding', 'X-Vault-Forward', 'X-Vault-Policy-Override', 'X-Processed-Tls-Client-Certificate', 'Connection', 'TE', 'Expect', 'Range', 'If-None-Match', 'Cookie', 'Accept-Encoding'];
-    const written = serialiseRequest(get('/v1/x', [TOKEN, ['X-Vault-MFA', 'stepgate:abc'], ['X-Vault-MFA', 'totp:123'], ['X-Vault-Index', 'i'], ...names.map((name) => [name, 'v'] as const)]));
+    const names = [
+      'X-Step-Up-Token',
+      'X-Stepgate-Job',
+      'X-Stepgate-Request-Id',
+      'X-Forwarded-For',
+      'Forwarded',
+      'X-Original-URL',
+      'X-Rewrite-URL',
+      'X-HTTP-Method-Override',
+      'X-Vault-No-Request-Forwarding',
+      'X-Vault-Internal-No-Request-Forwarding',
+      'X-Vault-Forward',
+      'X-Vault-Policy-Override',
+      'X-Processed-Tls-Client-Certificate',
+      'Connection',
+      'TE',
+      'Expect',
+      'Range',
+      'If-None-Match',
+      'Cookie',
+      'Accept-Encoding',
+    ];
+    const written = serialiseRequest(
+      get('/v1/x', [TOKEN, ['X-Vault-MFA', 'stepgate:abc'], ['X-Vault-MFA', 'totp:123'], ['X-Vault-Index', 'i'], ...names.map((name) => [name, 'v'] as const)]),
+    );
     expect(written.headers).toEqual([TOKEN, ['X-Vault-MFA', 'totp:123'], ['X-Vault-Index', 'i']]);
   });
 });

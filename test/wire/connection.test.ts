@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+
 import { afterEach, describe, expect, test } from 'vitest';
 
 import { wireErrorAnswer } from '../../src/proxy/refusals.ts';
@@ -39,13 +40,15 @@ const echo: WireHandler = async (request, response) => {
 };
 
 const TEN = Buffer.from(
-  Array.from({ length: 10 }, (_, i) =>
-    [
-      `GET /v1/a/${i} HTTP/1.1\r\nHost: a\r\n\r\n`,
-      `LIST /v1/b/${i} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n`,
-      `PUT /v1/c/${i} HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n{"a":1}`,
-      `POST /v1/d/${i} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nX-T: 1\r\n\r\n`,
-    ][i % 4],
+  Array.from(
+    { length: 10 },
+    (_, i) =>
+      [
+        `GET /v1/a/${i} HTTP/1.1\r\nHost: a\r\n\r\n`,
+        `LIST /v1/b/${i} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n`,
+        `PUT /v1/c/${i} HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n{"a":1}`,
+        `POST /v1/d/${i} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nX-T: 1\r\n\r\n`,
+      ][i % 4],
   ).join(''),
 );
 
@@ -56,7 +59,13 @@ describe('one connection', () => {
     expect(parseAnswers(whole).map(({ status, body }) => [status, (JSON.parse(body.toString()) as { target: string }).target])).toEqual(
       Array.from({ length: 10 }, (_, i) => [200, `/v1/${'abcd'[i % 4]}/${i}`]),
     );
-    expect(await exchange(port, [...TEN].map((byte) => Buffer.from([byte])), { halfClose: true })).toEqual(whole);
+    expect(
+      await exchange(
+        port,
+        [...TEN].map((byte) => Buffer.from([byte])),
+        { halfClose: true },
+      ),
+    ).toEqual(whole);
     expect(await exchange(port, [TEN.subarray(0, 333), TEN.subarray(333)], { halfClose: true })).toEqual(whole);
   });
 
@@ -111,7 +120,9 @@ describe('one connection', () => {
   });
 
   test('sends 100 Continue only when the body is wanted', async () => {
-    const { port } = await listen(async (request, response) => (request.head.target === '/v1/no' ? response.send(403, 'no', [], Buffer.from('{}')) : echo(request, response)));
+    const { port } = await listen(async (request, response) =>
+      request.head.target === '/v1/no' ? response.send(403, 'no', [], Buffer.from('{}')) : echo(request, response),
+    );
     const head = (target: string) => Buffer.from(`PUT ${target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n`);
     const socket = connect(port, '127.0.0.1');
     socket.write(head('/v1/yes'));

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { Duplex } from 'node:stream';
+
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
@@ -36,7 +37,12 @@ function nodeServer(): Server {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () =>
-      (request.socket as unknown as { give: (seen: Seen) => void }).give({ method: request.method ?? '', target: request.url ?? '', headers: request.rawHeaders, body: Buffer.concat(chunks).toString('latin1') }),
+      (request.socket as unknown as { give: (seen: Seen) => void }).give({
+        method: request.method ?? '',
+        target: request.url ?? '',
+        headers: request.rawHeaders,
+        body: Buffer.concat(chunks).toString('latin1'),
+      }),
     );
     request.on('error', () => (request.socket as unknown as { give: (seen: null) => void }).give(null));
   };

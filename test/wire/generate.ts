@@ -4,7 +4,10 @@ import fc from 'fast-check';
 export function requestArbitrary(): fc.Arbitrary<Buffer> {
   return fc
     .record({
-      method: fc.oneof({ weight: 30, arbitrary: fc.constantFrom('POST', 'PUT', 'PATCH', 'GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'LIST', 'SCAN') }, { weight: 1, arbitrary: fc.constantFrom('get', 'G ET', '', 'FOO', 'LINK', '\tGET', 'GET\0') }),
+      method: fc.oneof(
+        { weight: 30, arbitrary: fc.constantFrom('POST', 'PUT', 'PATCH', 'GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'LIST', 'SCAN') },
+        { weight: 1, arbitrary: fc.constantFrom('get', 'G ET', '', 'FOO', 'LINK', '\tGET', 'GET\0') },
+      ),
       separator: rare(' ', fc.constantFrom('  ', '\t', '')),
       target: fc.oneof(
         fc.webPath({ size: 'small' }).map((path) => `/v1${path === '' ? '/x' : path}`),
@@ -28,12 +31,28 @@ function rare<T>(usual: T, odd: fc.Arbitrary<T>): fc.Arbitrary<T> {
 
 function headerArbitrary(): fc.Arbitrary<string> {
   const name = fc.oneof(
-    { weight: 12, arbitrary: fc.constantFrom('X-Vault-Token', 'x-vault-namespace', 'Accept', 'User-Agent', 'X-A', 'Content-Type', 'Cookie', 'X_Vault_Token', "!#$%&'*+-.^_`|~") },
+    {
+      weight: 12,
+      arbitrary: fc.constantFrom(
+        'X-Vault-Token',
+        'x-vault-namespace',
+        'Accept',
+        'User-Agent',
+        'X-A',
+        'Content-Type',
+        'Cookie',
+        'X_Vault_Token',
+        "!#$%&'*+-.^_`|~",
+      ),
+    },
     { weight: 1, arbitrary: fc.constantFrom('Connection', 'Expect', 'TE', 'Trailer', 'Upgrade') },
   );
   const value = fc.oneof(
     { weight: 8, arbitrary: fc.stringMatching(/^[ -~\x80-\xff]{0,12}$/) },
-    { weight: 1, arbitrary: fc.constantFrom('close', 'keep-alive', '100-continue', 'X-Vault-Token', 'chunked', 'a\tb', 'h2c', '', 'é', '\x7f', 'a\rb', 'a\0b', 'x, y') },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom('close', 'keep-alive', '100-continue', 'X-Vault-Token', 'chunked', 'a\tb', 'h2c', '', 'é', '\x7f', 'a\rb', 'a\0b', 'x, y'),
+    },
   );
   const fold = fc.constantFrom('', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '\r\n folded', '\r\n\tfolded');
   return fc.tuple(name, rare(': ', fc.constantFrom(':', ' : ', ':\t', ' ', ':  ')), value, fold).map((parts) => parts.join(''));
@@ -43,7 +62,15 @@ function framingArbitrary(): fc.Arbitrary<{ headers: string[]; body: string }> {
   const text = fc.stringMatching(/^[a-z{}":, ]{0,20}$/);
   const sized = text.map((body) => ({ headers: [`Content-Length: ${body.length}`], body }));
   const chunked = fc
-    .record({ parts: fc.array(text.filter((part) => part !== ''), { maxLength: 3 }), extension: rare('', fc.constantFrom(';a=b', ';a="q r"', ' ', ';', ';a b', ';a=')), last: rare('0', fc.constantFrom('000', '0 ', '', '-0')), trailer: rare('', fc.constantFrom('X-T: 1\r\n', 'X-Vault-Namespace: ns1\r\n', ' bad\r\n', 'bad\r\n')) })
+    .record({
+      parts: fc.array(
+        text.filter((part) => part !== ''),
+        { maxLength: 3 },
+      ),
+      extension: rare('', fc.constantFrom(';a=b', ';a="q r"', ' ', ';', ';a b', ';a=')),
+      last: rare('0', fc.constantFrom('000', '0 ', '', '-0')),
+      trailer: rare('', fc.constantFrom('X-T: 1\r\n', 'X-Vault-Namespace: ns1\r\n', ' bad\r\n', 'bad\r\n')),
+    })
     .map(({ parts, extension, last, trailer }) => ({
       headers: ['Transfer-Encoding: chunked'],
       body: `${parts.map((part) => `${part.length.toString(16)}${extension}\r\n${part}\r\n`).join('')}${last}\r\n${trailer}\r\n`,
@@ -60,5 +87,10 @@ function framingArbitrary(): fc.Arbitrary<{ headers: string[]; body: string }> {
     { headers: ['Transfer-Encoding: CHUNKED'], body: '0\r\n\r\n' },
     { headers: ['Content-Length: 99999999999999999999'], body: '' },
   );
-  return fc.oneof({ weight: 6, arbitrary: fc.constant({ headers: [] as string[], body: '' }) }, { weight: 6, arbitrary: sized }, { weight: 6, arbitrary: chunked }, { weight: 1, arbitrary: odd });
+  return fc.oneof(
+    { weight: 6, arbitrary: fc.constant({ headers: [] as string[], body: '' }) },
+    { weight: 6, arbitrary: sized },
+    { weight: 6, arbitrary: chunked },
+    { weight: 1, arbitrary: odd },
+  );
 }
