@@ -15,7 +15,7 @@ export interface ClientFacts {
 /** Tokens and JWTs, should one stand in a path: they are never written. */
 const TOKEN_SHAPED =
   /^(?:(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{8,}.*|[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/;
-/** Parameters whose values are no secret. Of all others the name alone is written. */
+/** Parameters that hold no secret. Of all others neither value nor name is written. */
 const SHOWN_PARAMETERS = new Set(['version', 'list', 'scan', 'depth', 'help', 'after', 'limit']);
 
 /** Masks what looks like a token in the segments of a path. */
@@ -38,7 +38,7 @@ function vaultFields(request: VaultRequest, classification: Classification): Ent
     path: request.page ?? maskPath(reading.path),
     op: request.operation,
     method: request.method,
-    query: request.query.map(([name, value]) => (SHOWN_PARAMETERS.has(name) ? `${name}=${value.slice(0, 64)}` : name.slice(0, 64))),
+    query: request.query.map(([name, value]) => (SHOWN_PARAMETERS.has(name) ? `${name}=${value.slice(0, 64)}` : '***')),
     ...(request.controls.wrapTtl === undefined ? {} : { wrap_ttl: request.controls.wrapTtl.slice(0, 32) }),
   };
 }
@@ -75,7 +75,7 @@ export function decisionFields(
 /** The input of the digest, so that an auditor can recompute it; masked and cut where it could hold a secret. */
 export function digestFields(input: FingerprintInput): EntryValue {
   const shown = input.path.slice('/v1/'.length).split('/');
-  const query = input.query.map(([name, value]) => (SHOWN_PARAMETERS.has(name) ? [name, value] : [name, '***']));
+  const query = input.query.map(([name, value]) => (SHOWN_PARAMETERS.has(name) ? [name, value.slice(0, 64)] : ['***', '***']));
   return { ...input, path: `/v1/${maskPath(shown)}`, query };
 }
 
