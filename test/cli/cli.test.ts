@@ -3,6 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } fr
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { freePort } from '../../src/demo/dev-server.ts';
@@ -68,7 +69,14 @@ describe('usage', () => {
     expect(stderr).not.toBe('');
   });
 
-  test.for([[['--help']], [['serve', '--help']], [['demo', '--help']], [['token', '--help']], [['keys', 'generate', '--help']], [['policy', 'explain', '--help']]] as const)('%j shows examples', async ([args]) => {
+  test.for([
+    [['--help']],
+    [['serve', '--help']],
+    [['demo', '--help']],
+    [['token', '--help']],
+    [['keys', 'generate', '--help']],
+    [['policy', 'explain', '--help']],
+  ] as const)('%j shows examples', async ([args]) => {
     const { code, stdout } = await run(args);
     expect(code).toBe(0);
     expect(stdout).toMatch(/Examples?:/);
@@ -83,11 +91,19 @@ describe('serve refuses a configuration with exit code 78 and says where', () =>
   };
   test.for<[string, (text: string) => string, RegExp]>([
     ['an unknown key', (text) => `${text}\nnonsense: 1\n`, /broken\.yaml:\d+:1: nonsense: unknown key `nonsense`/],
-    ['a feature that is not built', (text) => text.replace('  ops:', '  web: {address: "127.0.0.1:1"}\n  ops:'), /broken\.yaml:\d+:3: listen\.web: `web` is not available in this version/],
+    [
+      'a feature that is not built',
+      (text) => text.replace('  ops:', '  web: {address: "127.0.0.1:1"}\n  ops:'),
+      /broken\.yaml:\d+:3: listen\.web: `web` is not available in this version/,
+    ],
     ['a bad duration', (text) => text.replace('ttl: 10m', 'ttl: soon'), /challenges\.ttl: expected a duration/],
     ['a missing key', (text) => text.replace(/^public_url.*$/m, ''), /public_url/],
     ['an open address without TLS', (text) => text.replace('127.0.0.1:8300\n', '0.0.0.0:8300\n'), /listen\.vault\.address: expected tls, or insecure: true/],
-    ['a URL with a path', (text) => text.replace('http://127.0.0.1:8200', 'http://127.0.0.1:8200/v1'), /upstream\.nodes\.0: expected an http or https URL without path/],
+    [
+      'a URL with a path',
+      (text) => text.replace('http://127.0.0.1:8200', 'http://127.0.0.1:8200/v1'),
+      /upstream\.nodes\.0: expected an http or https URL without path/,
+    ],
     ['Redis without a URL', (text) => text.replace('store: memory', 'store: redis'), /challenges\.url: the store redis needs a url/],
     ['a missing key file', (text) => text.replace('keys: keys.json', 'keys: nowhere.json'), /keys: the file cannot be read \(ENOENT\)/],
     ['a bad trusted proxy', (text) => text.replace('trusted_proxies: []', 'trusted_proxies: [nowhere]'), /trusted_proxies/],
@@ -195,11 +211,14 @@ describe('serve', () => {
   test('says that a second process has the audit directory', async () => {
     const shared = join(dir, 'audit-shared');
     const { child } = await serving({ STEPGATE_AUDIT_DIR: shared });
-    const second = await run(['serve', '--config', config(), '--policy', policy()], { STEPGATE_AUDIT_DIR: shared, STEPGATE_LISTEN_VAULT_ADDRESS: '127.0.0.1:0', STEPGATE_UPSTREAM_NODES: upstream.url });
+    const second = await run(['serve', '--config', config(), '--policy', policy()], {
+      STEPGATE_AUDIT_DIR: shared,
+      STEPGATE_LISTEN_VAULT_ADDRESS: '127.0.0.1:0',
+      STEPGATE_UPSTREAM_NODES: upstream.url,
+    });
     expect(second.code).toBe(78);
     expect(second.stderr).toMatch(/in use by another process/);
     child.process.kill('SIGTERM');
     await child.ended;
   });
 });
-

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 
 import { type DevServer, freePort, startRedis } from '../../src/demo/dev-server.ts';
@@ -29,7 +30,11 @@ function mark(name: string): string {
 function forms(value: string): string[] {
   const base64 = Buffer.from(value).toString('base64').replace(/=+$/, '');
   // In base64 of something longer the value starts at one of three offsets.
-  const inner = [1, 2].map((offset) => Buffer.from('x'.repeat(offset) + value).toString('base64').slice(4, -6));
+  const inner = [1, 2].map((offset) =>
+    Buffer.from('x'.repeat(offset) + value)
+      .toString('base64')
+      .slice(4, -6),
+  );
   return [value, base64, ...inner, Buffer.from(value).toString('hex'), encodeURIComponent(value), JSON.stringify(value).slice(1, -1)];
 }
 
@@ -83,7 +88,11 @@ async function walkAllRoutes(port: number): Promise<string> {
   await take('GET', `/v1/../${mark('bad-path')}`, [token]);
   await take('GET', '/v1/x', [['X-Vault-Inline-Auth-Path', mark('inline')]]);
   seen.push((await exchange(port, [Buffer.from(`GET /v1/x HTTP/1.1\r\nHost: a\r\nX-Vault-Token: ${mark('broken-head')}\r\n folded\r\n\r\n`)])).toString());
-  await exchange(port, [requestBytes('PUT', '/v1/secret/data/app/x', [token], null).subarray(0, -4), Buffer.from(`\r\nContent-Length: 500\r\n\r\n${mark('cut-body')}`)], { halfClose: true });
+  await exchange(
+    port,
+    [requestBytes('PUT', '/v1/secret/data/app/x', [token], null).subarray(0, -4), Buffer.from(`\r\nContent-Length: 500\r\n\r\n${mark('cut-body')}`)],
+    { halfClose: true },
+  );
   // The nonce and the step-up token are for the caller's eyes: they are marked only now, so that answers may hold them.
   const { nonce } = (jsonOf(await ask(port, 'GET', critical, [token])) as { step_up: { nonce: string } }).step_up;
   const stepUp = await stack.sign(nonce);
@@ -108,7 +117,12 @@ test('no token, nonce, body, key name or query value shows in an answer, in the 
   const { Redis } = await import('ioredis');
   const admin = new Redis(redis.url);
   for (const key of await admin.keys('*')) {
-    const value = (await admin.type(key)) === 'hash' ? JSON.stringify(await admin.hgetall(key)) : (await admin.type(key)) === 'zset' ? (await admin.zrange(key, 0, -1)).join() : await admin.get(key);
+    const value =
+      (await admin.type(key)) === 'hash'
+        ? JSON.stringify(await admin.hgetall(key))
+        : (await admin.type(key)) === 'zset'
+          ? (await admin.zrange(key, '0', '-1')).join()
+          : await admin.get(key);
     places.push(['Redis', `${key} ${value}`]);
   }
   await admin.quit();
@@ -122,7 +136,13 @@ test('no token, nonce, body, key name or query value shows in an answer, in the 
       if (name.endsWith('.jsonl')) places.push([dir, readFileSync(join(stack.dir, dir, name), 'utf8')]);
     }
   }
-  const found = places.flatMap(([place, text]) => marks.flatMap((value) => forms(value).filter((form) => form.length > 8 && text.includes(form)).map((form) => `${place}: ${value} as ${form}`)));
+  const found = places.flatMap(([place, text]) =>
+    marks.flatMap((value) =>
+      forms(value)
+        .filter((form) => form.length > 8 && text.includes(form))
+        .map((form) => `${place}: ${value} as ${form}`),
+    ),
+  );
   expect(marks.length).toBeGreaterThan(40);
   expect(places.reduce((sum, [, text]) => sum + text.length, 0)).toBeGreaterThan(20_000);
   expect(found).toEqual([]);

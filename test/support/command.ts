@@ -10,7 +10,10 @@ export interface Ended {
 const CLI = new URL('../../src/cli/stepgate.ts', import.meta.url).pathname;
 
 /** Starts `stepgate` as its own process. */
-export function start(args: readonly string[], environment: Readonly<Record<string, string>> = {}): { readonly process: ChildProcess; readonly ended: Promise<Ended> } {
+export function start(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): { readonly process: ChildProcess; readonly ended: Promise<Ended> } {
   const child = spawn(process.execPath, [CLI, ...args], { env: { PATH: process.env['PATH'] ?? '', ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';

@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { TestProject } from 'vitest/node';
@@ -10,6 +12,8 @@ declare module 'vitest' {
     vaultProgram: string;
     /** Program of a real Redis or Valkey. */
     redisProgram: string;
+    /** Folder with Python's hvac, for PYTHONPATH. */
+    hvac: string;
   }
 }
 
@@ -19,4 +23,15 @@ export default async function setup(project: TestProject): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   project.provide('vaultProgram', await findTool(VAULT, dir, say));
   project.provide('redisProgram', await findTool(REDIS, dir, say));
+  project.provide('hvac', installHvac(join(dir, 'hvac-2.4.0'), say));
+}
+
+function installHvac(home: string, say: (line: string) => void): string {
+  if (existsSync(join(home, 'hvac'))) return home;
+  say('fetching hvac 2.4.0 from the Python Package Index (once) …');
+  const { status, stderr } = spawnSync('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', home, 'hvac==2.4.0'], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`hvac cannot be had: ${stderr.trim().split('\n').at(-1) ?? ''}`);
+  return home;
 }
