@@ -41,6 +41,7 @@ export interface Served {
   readonly close: () => Promise<void>;
 }
 
+/** What a proxy is built from: checked settings, the policy file, the machine, and the operational log. */
 export interface ServeOptions {
   readonly loaded: LoadedSettings;
   readonly policyFile: string;

@@ -20,4 +20,5 @@ export interface ChainHead {
   readonly prev: string;
 }
 
+/** Where the chain of a new log stands. */
 export const GENESIS: ChainHead = { seq: 0, prev: '0'.repeat(64) };

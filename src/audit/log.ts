@@ -9,6 +9,7 @@ import { AuditError } from './error.ts';
 import { type DirectoryLock, lockDirectory } from './lock.ts';
 import { logFile, recover, syncDirectory } from './recover.ts';
 
+/** Where a log lies, what stamps its entries, and who hears whether it is written. */
 export interface AuditOptions {
   readonly dir: string;
   /** Milliseconds since 1970. */

@@ -32,11 +32,13 @@ export interface Opening {
   readonly replaces?: string;
 }
 
+/** What became of a wish for a challenge; with `too_many` nothing was stored. */
 export type OpenResult = { readonly kind: 'opened' | 'existing'; readonly challenge: Challenge } | { readonly kind: 'too_many' };
 
 /** Why a nonce cannot be used: never issued for this request, spent, being used, … */
 export type ReserveRefusal = 'unknown' | 'epoch' | 'expired' | 'spent' | 'inflight' | 'indoubt' | 'attempts' | 'mac';
 
+/** Whether a nonce was taken; `attempt` counts deliveries that were begun with it, from 1. */
 export type ReserveResult =
   | { readonly kind: 'reserved'; readonly attempt: number; readonly challenge: Challenge }
   | { readonly kind: 'refused'; readonly reason: ReserveRefusal };

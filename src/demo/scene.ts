@@ -25,6 +25,7 @@ export interface Scene {
   readonly stop: () => Promise<void>;
 }
 
+/** The name of the demo's issuer, as its policy and its tokens have it. */
 export const DEMO_ISSUER = 'https://issuer.demo.stepgate';
 const ROOT_TOKEN = 'demo-root';
 

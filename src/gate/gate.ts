@@ -9,6 +9,7 @@ import type { Classification } from '../policy/classify.ts';
 import type { StepUp, Tier } from '../policy/policy.ts';
 import type { VaultRequest } from '../vault/request.ts';
 
+/** What the gate works with. */
 export interface GateOptions {
   readonly store: ChallengeStore;
   readonly keys: KeyRing;

@@ -37,6 +37,7 @@ export function parseSigningKey(text: string): SigningKey {
   }
 }
 
+/** What a local issuer puts into a step-up token. `nowMs` in milliseconds, `lifetimeS` and `authTime` in seconds. */
 export interface StepUpClaims {
   readonly issuer: string;
   readonly audience: string;

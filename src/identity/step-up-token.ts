@@ -57,6 +57,7 @@ export interface StepUp {
   readonly digest: string | undefined;
 }
 
+/** What a step-up token is held against: whose tokens count, for whom, and how fresh. Times in milliseconds. */
 export interface StepUpExpectation {
   /** By name: those that the tier accepts. */
   readonly proofs: ReadonlyMap<string, Proof>;

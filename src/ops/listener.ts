@@ -9,6 +9,7 @@ export interface Readiness {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
+/** Where health and figures are served, and who tells them. */
 export interface OpsOptions {
   readonly host: string;
   readonly port: number;

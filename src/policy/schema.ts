@@ -81,6 +81,7 @@ export const policySchema = z.strictObject({
   proofs: z.record(name, proof, { error: 'expected proofs by name' }).default({}),
 });
 
+/** A policy file that fits the schema; names in it are not resolved yet. Durations in milliseconds. */
 export type PolicySource = z.output<typeof policySchema>;
 
 /** Keys of features that are not built yet, refused by name. */

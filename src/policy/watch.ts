@@ -12,6 +12,7 @@ export type Reload =
   | { readonly kind: 'loaded'; readonly policy: Policy; readonly loosened: readonly string[] }
   | { readonly kind: 'refused'; readonly error: DocumentError };
 
+/** The policy file, and who hears of its reloads. */
 export interface WatchOptions {
   readonly file: string;
   readonly onReload: (reload: Reload) => void;

@@ -26,6 +26,7 @@ export interface Collected {
 
 const MAX_COLLECTED_BYTES = 16 * 1024;
 
+/** One request to deliver: what is sent where, whose it is, and who gets the answer. */
 export interface Delivery {
   readonly nodes: UpstreamNodes;
   readonly request: RawRequest;

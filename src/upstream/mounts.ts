@@ -8,6 +8,7 @@ import { MountTable, type MountType } from '../vault/mounts.ts';
 import { call } from './call.ts';
 import type { UpstreamNodes } from './nodes.ts';
 
+/** Where mounts and namespaces are learnt from. */
 export interface MountDirectoryOptions {
   readonly nodes: UpstreamNodes;
   /** Mounts that the configuration names: full path to type. They hold beside, and over, what the server says. */

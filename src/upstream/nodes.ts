@@ -11,6 +11,7 @@ export interface UpstreamNode {
   state: NodeState;
 }
 
+/** The servers behind us, and how long is waited for them. */
 export interface NodesOptions {
   readonly origins: readonly string[];
   /** PEM of the authority that signed the servers' certificates; the system's where it is left out. */

@@ -32,6 +32,7 @@ export type WireHandler = (request: WireRequest, response: WireResponse) => Prom
 /** The answer to bytes that never became a request. */
 export type RenderRefusal = (error: WireError) => { readonly headers: readonly HeaderField[]; readonly body: Buffer };
 
+/** How a connection is served: its limits, who answers, and who hears of refusals and of its end. */
 export interface ConnectionOptions {
   readonly limits: WireLimits;
   readonly handler: WireHandler;

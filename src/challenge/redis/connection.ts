@@ -8,6 +8,7 @@ import { StoreUnavailable } from '../store.ts';
 /** Something about this Redis that will not pass by itself: exit code 78 at start. */
 export class RedisUnfit extends CodedError<'redis_unfit'> {}
 
+/** How a Redis is reached, and who hears whether it can be used. */
 export interface RedisOptions {
   /** `redis://` or `rediss://`, with user and database. */
   readonly url: string;

@@ -34,6 +34,7 @@ const reserveReply = z.union([z.tuple([z.literal('reserved'), z.string().regex(/
 const commitReply = z.union([z.tuple([z.literal('done'), z.string().max(128)]), z.tuple([z.enum(['stale', 'epoch'])])]);
 const releaseReply = z.enum(['done', 'stale', 'epoch']);
 
+/** What the store works with: a connection, the keys of its MACs, caps and times. */
 export interface RedisStoreOptions {
   readonly connection: RedisConnection;
   readonly keys: KeyRing;
