@@ -232,7 +232,7 @@ async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: A
     onRefused: (error, peer) => {
       metrics.refusals.inc({ code: error.code });
       audit
-        .append({ type: 'decision', client: { ip: peer.address, port: peer.port }, decision: 'refuse', reason_code: error.code, status: error.status })
+        .append({ type: 'decision', client: { ip: peer.address, port: peer.port }, decision: 'refuse', reason_code: error.code, status: error.status }, true)
         .catch(() => metrics.auditFailures.inc());
     },
     onTrouble: (code) => log.warn({ reason: code }, 'a connection was not taken'),

@@ -102,11 +102,15 @@ export class AuditLog {
     return this.#head.seq;
   }
 
-  /** Resolves when the entry is on disk. @throws {AuditError} when it is not: then nothing of it is */
-  append(body: EntryBody): Promise<void> {
+  /**
+   * Resolves when the entry is on disk. What strangers can cause without end (`unimportant`) is left out, and counted, when
+   * half of the queue is full, so that it cannot crowd out what matters.
+   * @throws {AuditError} when it is not on disk: then nothing of it is
+   */
+  append(body: EntryBody, unimportant = false): Promise<void> {
     if (this.#closed) return Promise.reject(new AuditError('audit_closed', 'the audit log is closed'));
     if (this.#failed !== undefined) return Promise.reject(this.#miss(1, new AuditError('audit_failed', 'the audit log cannot be written')));
-    if (this.#pending.length >= MAX_PENDING)
+    if (this.#pending.length >= (unimportant ? MAX_PENDING / 2 : MAX_PENDING))
       return Promise.reject(this.#miss(1, new AuditError('audit_overloaded', 'too many audit entries wait to be written')));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#pending.push({ body, monoNs: this.#options.monotonicNs(), nowMs: this.#options.now(), resolve, reject });

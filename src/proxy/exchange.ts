@@ -40,10 +40,10 @@ export class Exchange {
     this.#startedNs = parts.monotonicNs();
   }
 
-  /** Writes an entry; resolves to whether it is on disk. */
-  async record(type: EntryBody['type'], fields: { readonly [key: string]: EntryValue | undefined }): Promise<boolean> {
+  /** Writes an entry; resolves to whether it is on disk. `unimportant`: see `AuditLog.append`. */
+  async record(type: EntryBody['type'], fields: { readonly [key: string]: EntryValue | undefined }, unimportant = false): Promise<boolean> {
     try {
-      await this.#audit.append(entry(type, this.id, fields));
+      await this.#audit.append(entry(type, this.id, fields), unimportant);
       return true;
     } catch {
       this.#metrics.auditFailures.inc();

@@ -62,12 +62,8 @@ export class Pipeline {
 
   #refuse(exchange: Exchange, error: RequestError): void {
     this.#parts.metrics.refusals.inc({ code: error.code });
-    void exchange.record('decision', {
-      client: clientFields(exchange.client),
-      policy_sha256: exchange.policySha256,
-      decision: 'refuse',
-      reason_code: error.code,
-    });
+    const fields = { client: clientFields(exchange.client), policy_sha256: exchange.policySha256, decision: 'refuse', reason_code: error.code };
+    void exchange.record('decision', fields, true);
     const answer = requestErrorAnswer(error, this.#parts.now());
     exchange.answer(answer);
     exchange.outcome('refused', answer.status);

@@ -10,6 +10,8 @@ export interface ApiPath {
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 // Everything that Go's unicode.IsPrint refuses, and the blanks but U+0020 (semantics.md §2B).
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/u;
+/** Bounds the work of classifying: each place where a mount or namespace may end is a meaning of its own. */
+const MAX_SEGMENTS = 128;
 const PLAIN = /^[A-Za-z0-9/._~+-]+$/;
 
 /**
@@ -25,6 +27,7 @@ export function parseApiPath(raw: string): ApiPath {
   const rest = decoded.slice(4, trailing ? -1 : undefined);
   if (decoded.length <= 4) throw new RequestError(404, 'not_found', 'no path after /v1/', true);
   const segments = rest.split('/');
+  if (segments.length > MAX_SEGMENTS) throw new RequestError(400, 'bad_path', `the path has more than ${MAX_SEGMENTS} segments`);
   for (const segment of segments) {
     if (segment === '.' || segment === '..') throw new RequestError(400, 'relative_path', 'relative paths not supported');
     if (segment === '') throw new RequestError(400, 'bad_path', 'empty path segments are not supported: write one slash only');

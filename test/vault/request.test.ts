@@ -138,6 +138,7 @@ describe('targets', () => {
     ['/v1/x%E2%80%8B', '400 bad_path'],
     ['/v1/x%C2%A0', '400 bad_path'],
     ['/v1//x', '400 bad_path'],
+    [`/v1/${'data/'.repeat(200)}x`, '400 bad_path'],
     ['/v1/x//y', '400 bad_path'],
     ['/v1/x/%2Fy', '400 bad_path'],
     ['/v1/x//', '400 bad_path'],
