@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Redis } from 'ioredis';
@@ -105,6 +106,32 @@ describe('a Redis that lies or forgets', () => {
     await admin.quit();
     expect(await store.reserve(reservation(one))).toEqual({ kind: 'refused', reason: 'unknown' });
     await store.close();
+  });
+});
+
+describe('least privilege', () => {
+  test('the access list of the documentation is enough for all of it, and for nothing else', async () => {
+    const own = await startRedis(inject('redisProgram'));
+    const admin = new Redis(own.url);
+    const line = /^ACL SETUSER stepgate (.*)$/m.exec(readFileSync('docs/operations/running.md', 'utf8'))?.[1] ?? '';
+    await admin.call('ACL', 'SETUSER', 'stepgate', ...line.replace('>PASSWORD', '>pw').split(' '));
+    const url = `redis://stepgate:pw@127.0.0.1:${own.port}`;
+    const store = await openStore(url);
+    expect(store.status()).toEqual({ usable: true, reason: 'ok' });
+    const one = opening(systemHost.now());
+    expect((await store.open(one)).kind).toBe('opened');
+    expect((await store.reserve(reservation(one))).kind).toBe('reserved');
+    expect(await store.release(reservation(one))).toBe('done');
+    expect((await store.reserve(reservation(one))).kind).toBe('reserved');
+    expect(await store.commit(reservation(one))).toBe('done');
+    const user = new Redis(url);
+    for (const command of [['FLUSHALL'], ['KEYS', '*'], ['CONFIG', 'GET', '*'], ['GET', 'other'], ['REPLICAOF', 'NO', 'ONE'], ['SHUTDOWN']]) {
+      await expect(user.call(command[0] as string, ...command.slice(1))).rejects.toThrow(/NOPERM/i);
+    }
+    user.disconnect();
+    await store.close();
+    admin.disconnect();
+    await own.stop();
   });
 });
 
