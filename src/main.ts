@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 
 import type { AuditLog as Audit } from './audit/log.ts';
 import { AuditLog } from './audit/log.ts';
-import { bindToken } from './challenge/fingerprint.ts';
 import { KeyRing, parseKeyRing } from './challenge/key-ring.ts';
 import { MemoryStore } from './challenge/memory.ts';
 import { RedisConnection } from './challenge/redis/connection.ts';
@@ -17,6 +16,7 @@ import { PolicyWatch, type Reload } from './policy/watch.ts';
 import { parseTrustedProxies } from './proxy/client-address.ts';
 import { Pipeline } from './proxy/pipeline.ts';
 import { wireErrorAnswer } from './proxy/refusals.ts';
+import { createTokenHmac } from './proxy/token-hmac.ts';
 import type { Log } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { MountDirectory } from './upstream/mounts.ts';
@@ -75,7 +75,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const trusted = parseTrustedProxies(settings.trusted_proxies);
   if (trusted === null) throw new SetupError('setup', `${loaded.file}: trusted_proxies: expected addresses or CIDR ranges`);
   const gate = new Gate({ store, keys, audience: settings.public_url, ttlMs: settings.challenges.ttl, now, random });
-  const tokenHmac = (token: string): string => bindToken(keys.active(now())[0], token);
+  const tokenHmac = createTokenHmac(keys, now);
   const pipeline = new Pipeline({
     policy: () => policy.current(),
     mounts,

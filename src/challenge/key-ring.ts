@@ -1,4 +1,4 @@
-import { createHmac, hkdfSync } from 'node:crypto';
+import { createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
 import { z } from 'zod';
 
@@ -64,11 +64,13 @@ export class KeyRing {
 }
 
 function derive(id: string, secret: Buffer): KeyGeneration {
-  const keys = new Map(PURPOSES.map((purpose) => [purpose, Buffer.from(hkdfSync('sha256', secret, 'stepgate', `stepgate-${purpose}-v1`, SECRET_BYTES))]));
+  const keys = new Map(
+    PURPOSES.map((purpose) => [purpose, createSecretKey(Buffer.from(hkdfSync('sha256', secret, 'stepgate', `stepgate-${purpose}-v1`, SECRET_BYTES)))]),
+  );
   return {
     id,
     hmac: (purpose, data) =>
-      createHmac('sha256', keys.get(purpose) as Buffer)
+      createHmac('sha256', keys.get(purpose) as KeyObject)
         .update(data)
         .digest(),
   };

@@ -24,9 +24,13 @@ const OWN_MOUNT = 'stepgate';
 export class Pipeline {
   readonly #parts: PipelineParts;
   readonly #gated: GatedFlow;
+  /** Ids need to be unique, not secret: one draw of randomness for all. */
+  readonly #idPrefix: string;
+  #requests = 0;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
+    this.#idPrefix = parts.random(9).toString('base64url');
     this.#gated = new GatedFlow(parts, new LivenessCheck(parts.nodes, parts.now));
   }
 
@@ -55,9 +59,18 @@ export class Pipeline {
   };
 
   #begin(wire: WireRequest, response: WireResponse, policy: Policy): Exchange {
-    const { trusted, audit, metrics, monotonicNs, random } = this.#parts;
+    const { trusted, audit, metrics, monotonicNs } = this.#parts;
     const client = { peer: wire.peer, address: clientAddress(wire.peer.address, wire.head.headers, trusted) };
-    return new Exchange({ id: random(12).toString('base64url'), wire, response, client, policySha256: policy.sha256, audit, metrics, monotonicNs });
+    return new Exchange({
+      id: `${this.#idPrefix}-${(++this.#requests).toString(36)}`,
+      wire,
+      response,
+      client,
+      policySha256: policy.sha256,
+      audit,
+      metrics,
+      monotonicNs,
+    });
   }
 
   #refuse(exchange: Exchange, error: RequestError): void {

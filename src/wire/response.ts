@@ -54,7 +54,10 @@ export class WireResponse {
     } else if (this.#method === 'HEAD' && length !== undefined) head += `Content-Length: ${length}\r\n`;
     if (!this.#keepAlive) head += 'Connection: close\r\n';
     this.#state = 'open';
+    // The first piece of the body is mostly there already: one system call for both.
+    this.#socket.cork();
     this.#socket.write(`${head}\r\n`, 'latin1');
+    process.nextTick(() => this.#socket.uncork());
   }
 
   /** Writes a piece of the body; false when the client takes no more for now (wait for `onDrain`). */
