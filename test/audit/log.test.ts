@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -55,6 +56,35 @@ describe('the log', () => {
     expect(entries.map(({ type }) => type).filter((type) => type !== 'decision')).toEqual(['start', 'stop', 'start', 'outcome', 'stop']);
     expect(new Set(entries.map(({ log_id: id }) => id)).size).toBe(1);
     expect(new Set(entries.map(({ boot_id: id }) => id)).size).toBe(2);
+  });
+
+  test('promises nothing before the disk has it', async () => {
+    const dir = newDir();
+    const probe = await openFile(join(dir, 'probe'), 'w');
+    const handles = Object.getPrototypeOf(probe) as { datasync: () => Promise<void> };
+    await probe.close();
+    const log = await open(dir);
+    const synced = Promise.withResolvers<void>();
+    const real = handles.datasync;
+    handles.datasync = async function (this: unknown) {
+      await synced.promise;
+      return real.call(this as never);
+    };
+    try {
+      let promised = false;
+      const appended = log.append({ type: 'decision' }).then(() => {
+        promised = true;
+      });
+      while (readFileSync(join(dir, 'audit-000001.jsonl')).toString().split('\n').length < 3) await new Promise((resolve) => setImmediate(resolve));
+      // Turns enough for a promise that does not wait for the disk to be kept.
+      for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+      expect(promised).toBe(false);
+      synced.resolve();
+      await appended;
+    } finally {
+      handles.datasync = real;
+    }
+    await log.close();
   });
 
   test('begins a new file when one is full, and the chain runs through', async () => {

@@ -123,7 +123,10 @@ describe('losing the primary never lets a nonce be used twice (security.md §2.2
     await tell(b, 'REPLICAOF', 'NO', 'ONE');
     expect(await spend(store, issued, 'first')).toBe(N);
     expect(await tell(b, 'EXISTS', `stepgate:{${issued[0]?.challenge.fingerprint}}:c`)).toBe(1);
-    expect(await spend(await storeOn(b), issued, 'again')).toBe(0);
+    const onB = await storeOn(b);
+    const [first] = issued;
+    if (first !== undefined) expect(await onB.reserve(reservation(first, 'early'))).toEqual({ kind: 'refused', reason: 'epoch' });
+    expect(await spend(onB, issued, 'again')).toBe(0);
   });
 
   test('S4: the primary dies in the middle of spending, the replica is promoted', async () => {

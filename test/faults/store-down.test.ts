@@ -31,6 +31,25 @@ afterAll(async () => {
 const read = (path: string, headers: readonly (readonly [string, string])[] = []) => ask(stack.port, 'GET', `/v1/secret/data/${path}`, [TOKEN, ...headers]);
 const ready = async (query = '') => (await fetch(`http://127.0.0.1:${stack.served.opsPort}/readyz${query}`)).status;
 
+describe('a Redis that freezes between reserving and committing', () => {
+  test('costs the step-up, and delivers not one byte', async () => {
+    const { nonce } = (jsonOf(await read('crit/between')) as { step_up: { nonce: string } }).step_up;
+    upstream.answer = (_, response) => {
+      redis.process.kill('SIGSTOP');
+      response.writeHead(200).end('{"data":{"value":"SECRET"}}');
+    };
+    const answer = await read('crit/between', [['X-Step-Up-Token', await stack.sign(nonce)]]);
+    redis.process.kill('SIGCONT');
+    expect(answer?.status).toBe(503);
+    expect(answer?.body.toString()).not.toContain('SECRET');
+    upstream.answer = (_, response) => void response.writeHead(200).end('{}');
+    while ((await ready('?tier=critical')) !== 200) await new Promise((resolve) => setTimeout(resolve, 50));
+    const again = await read('crit/between', [['X-Step-Up-Token', await stack.sign(nonce)]]);
+    expect(again?.status).toBe(401);
+    expect(stack.audit().filter(({ type, commit }) => type === 'release' && commit === 'failed')).toHaveLength(1);
+  });
+});
+
 describe('a Redis that is frozen, then dead', () => {
   test('stops gated requests at once and nothing else', async () => {
     const { nonce } = (jsonOf(await read('crit/x')) as { step_up: { nonce: string } }).step_up;

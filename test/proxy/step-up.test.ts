@@ -1,9 +1,14 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 
 import { type DevServer, startRedis, startVault } from '../../src/demo/dev-server.ts';
 import { systemHost } from '../../src/host.ts';
+import { parseSigningKey } from '../../src/identity/sign.ts';
 import { ask, jsonOf, type RawAnswer } from '../support/raw.ts';
-import { type PolicyData, type Stack, startStack } from '../support/stack.ts';
+import { ISSUER, type PolicyData, type Stack, startStack } from '../support/stack.ts';
 
 const ROOT = 'step-up-root';
 const policy: PolicyData = {
@@ -221,6 +226,43 @@ describe('a step-up token', () => {
     laterMs = 601_000;
     expect(codeOf(await asked([['X-Step-Up-Token', await other.sign(nonce, { nowMs: Date.now() + laterMs })]]))).toBe('401 step_up_nonce_expired');
     await other.stop();
+  });
+
+  test('is refused when what its tier requires has changed since, and not for a comment', async () => {
+    const changing = await startStack({ upstream: vault.url, policy, rootToken: ROOT });
+    const asked = (headers: readonly (readonly [string, string])[] = []) =>
+      ask(changing.port, 'GET', '/v1/secret/data/crit/db', [['X-Vault-Token', jobA], ...headers]);
+    const nonce = async () => (jsonOf(await asked()) as unknown as StepUpBody).step_up.nonce;
+    const before = readFileSync(changing.policyFile, 'utf8');
+    const first = await nonce();
+    writeFileSync(changing.policyFile, `# a comment\n${before}`);
+    changing.served.reload();
+    expect((await asked([['X-Step-Up-Token', await changing.sign(first)]]))?.status).toBe(200);
+    const second = await nonce();
+    writeFileSync(changing.policyFile, before.replace('max_age: 5m', 'max_age: 4m'));
+    changing.served.reload();
+    expect(codeOf(await asked([['X-Step-Up-Token', await changing.sign(second)]]))).toBe('401 step_up_digest');
+    const third = await nonce();
+    expect(third).not.toBe(second);
+    expect((await asked([['X-Step-Up-Token', await changing.sign(third)]]))?.status).toBe(200);
+    await changing.stop();
+  });
+
+  test('that names a digest is good for that digest alone', async () => {
+    const key = parseSigningKey(readFileSync(join(stack.dir, 'issuer.json'), 'utf8'));
+    const challenge = (jsonOf(await send()) as unknown as { step_up: { nonce: string; digest: string } }).step_up;
+    const naming = (req: string) =>
+      new SignJWT({ nonce: challenge.nonce, authorization_details: [{ type: 'stepgate_secret_access', req }] })
+        .setProtectedHeader({ alg: key.algorithm, kid: key.kid })
+        .setIssuer(ISSUER)
+        .setAudience(stack.url)
+        .setSubject('alice')
+        .setJti('j')
+        .setIssuedAt()
+        .setExpirationTime('2m')
+        .sign(key.key);
+    expect(codeOf(await send({}, await naming('another')))).toBe('401 step_up_digest');
+    expect((await send({}, await naming(challenge.digest)))?.status).toBe(200);
   });
 
   test('with 40 racers at once delivers exactly once, 20 times', async () => {
