@@ -8,6 +8,7 @@ import { RedisConnection } from './challenge/redis/connection.ts';
 import { RedisStore } from './challenge/redis/store.ts';
 import { type ChallengeStore, defaultStoreTimes } from './challenge/store.ts';
 import { isLoopback, type LoadedSettings } from './config/load.ts';
+import { DocumentError } from './document.ts';
 import { CodedError, codeOf } from './errors.ts';
 import { Gate } from './gate/gate.ts';
 import type { Host } from './host.ts';
@@ -22,13 +23,10 @@ import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { MountDirectory } from './upstream/mounts.ts';
 import { UpstreamNodes } from './upstream/nodes.ts';
 import { defaultWireLimits } from './wire/limits.ts';
-import { type TlsMaterial, WireListener } from './wire/listener.ts';
+import { type ListenerOptions, type TlsMaterial, WireListener } from './wire/listener.ts';
 
 /** The version of the product, as its package says. */
 export const VERSION: string = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
-
-/** A setting that passes its schema and cannot be used all the same: exit code 78. */
-export class SetupError extends CodedError<'setup'> {}
 
 /** A proxy that serves. */
 export interface Served {
@@ -55,7 +53,7 @@ const LEASE_MARGIN_MS = 10_000;
 /**
  * Builds every part once, in order of need, and wires them. What was opened is closed in reverse: the listeners drain
  * first, the audit log closes last, so that no answer outlives its entry.
- * @throws {DocumentError | SetupError | AuditError | RedisUnfit | KeyRingError} when it cannot start
+ * @throws {DocumentError} naming file, line and key, when it cannot start with these settings
  */
 export async function serve(options: ServeOptions): Promise<Served> {
   const { loaded, host, log } = options;
@@ -73,7 +71,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
 
   const { now, monotonicNs, random } = host;
   const trusted = parseTrustedProxies(settings.trusted_proxies);
-  if (trusted === null) throw new SetupError('setup', `${loaded.file}: trusted_proxies: expected addresses or CIDR ranges`);
+  if (trusted === null) throw loaded.fault('trusted_proxies', 'expected addresses or CIDR ranges, such as 10.0.0.0/8');
   const gate = new Gate({ store, keys, audience: settings.public_url, ttlMs: settings.challenges.ttl, now, random });
   const tokenHmac = createTokenHmac(keys, now);
   const pipeline = new Pipeline({
@@ -93,8 +91,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const listener = await openListener(loaded, pipeline, audit, metrics, host, log);
   opened.defer(() => listener.drain(DRAIN_MS));
   let draining = false;
-  const readiness = (): Readiness => readinessOf({ draining, audit, store, nodes, mounts, policy, memory: settings.challenges.store === 'memory' });
-  const ops = await openOps(settings.listen.ops, readiness, metrics, listener);
+  const readiness = (): Readiness => readinessOf({ draining, audit, store, nodes, mounts, policy });
+  const ops = await openOps(loaded, readiness, metrics, listener);
   if (ops !== undefined) opened.adopt(ops, (opening) => opening.close());
   const parts = opened.move();
   log.info({ version: VERSION, port: listener.port, ops_port: ops?.port, policy_sha256: policy.current().sha256 }, 'serving');
@@ -130,7 +128,7 @@ function openPolicy(options: ServeOptions, metrics: Metrics): PolicyWatch {
 
 function openKeys(loaded: LoadedSettings, host: Host, log: Log): KeyRing {
   const { keys } = loaded.settings;
-  if (keys !== undefined) return parseKeyRing(readText(loaded, keys, 'keys'));
+  if (keys !== undefined) return asSetting(loaded, 'keys', () => parseKeyRing(readText(loaded, keys, 'keys')));
   log.warn('no key file: keys are made for this run only');
   return new KeyRing([{ id: 'run', notBeforeMs: 0, secret: host.random(32) }]);
 }
@@ -139,7 +137,7 @@ async function openAudit(options: ServeOptions, policy: PolicyWatch, metrics: Me
   const { loaded, host, log } = options;
   const { now, monotonicNs, random } = host;
   metrics.up.set({ part: 'audit' }, 1);
-  return AuditLog.open({
+  const opening = AuditLog.open({
     dir: loaded.resolve(loaded.settings.audit.dir),
     now,
     monotonicNs,
@@ -151,6 +149,7 @@ async function openAudit(options: ServeOptions, policy: PolicyWatch, metrics: Me
       else log.error({ reason }, 'the audit log cannot be written');
     },
   });
+  return asSetting(loaded, 'audit.dir', () => opening);
 }
 
 function openNodes(loaded: LoadedSettings, log: Log, metrics: Metrics): UpstreamNodes {
@@ -205,7 +204,7 @@ async function openStore(loaded: LoadedSettings, keys: KeyRing, host: Host, log:
     },
   });
   try {
-    await connection.start();
+    await asSetting(loaded, 'challenges.url', () => connection.start());
   } catch (error) {
     await connection.close();
     throw error;
@@ -217,7 +216,7 @@ async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: A
   const { listen, limits } = loaded.settings;
   const { vault } = listen;
   if (vault.tls === undefined && !isLoopback(vault.address.host)) log.warn('the vault listener has no TLS: tokens and secrets cross the network in the clear');
-  return WireListener.open({
+  const options: ListenerOptions = {
     host: vault.address.host,
     port: vault.address.port,
     tls: readTls(loaded),
@@ -237,17 +236,14 @@ async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: A
     },
     onTrouble: (code) => log.warn({ reason: code }, 'a connection was not taken'),
     monotonicMs: () => Number(host.monotonicNs() / 1_000_000n),
-  });
+  };
+  return asSetting(loaded, 'listen.vault.address', () => WireListener.open(options));
 }
 
-async function openOps(
-  ops: LoadedSettings['settings']['listen']['ops'],
-  readiness: () => Readiness,
-  metrics: Metrics,
-  listener: WireListener,
-): Promise<OpsListener | undefined> {
+async function openOps(loaded: LoadedSettings, readiness: () => Readiness, metrics: Metrics, listener: WireListener): Promise<OpsListener | undefined> {
+  const { ops } = loaded.settings.listen;
   if (ops === undefined) return undefined;
-  return OpsListener.open({
+  const options = {
     host: ops.address.host,
     port: ops.address.port,
     readiness,
@@ -255,7 +251,8 @@ async function openOps(
       metrics.connections.set(listener.connections);
       return metrics.registry.metrics();
     },
-  });
+  };
+  return asSetting(loaded, 'listen.ops.address', () => OpsListener.open(options));
 }
 
 function readinessOf(parts: {
@@ -265,7 +262,6 @@ function readinessOf(parts: {
   nodes: UpstreamNodes;
   mounts: MountDirectory;
   policy: PolicyWatch;
-  memory: boolean;
 }): Readiness {
   const audit = parts.audit.status();
   const store = parts.store.status();
@@ -308,10 +304,26 @@ function readBytes(loaded: LoadedSettings, path: string, key: string): Buffer {
   try {
     return readFileSync(loaded.resolve(path));
   } catch (error) {
-    throw new SetupError('setup', `${loaded.file}: ${key}: the file cannot be read (${codeOf(error)})`, { cause: error });
+    throw loaded.fault(key, `the file ${path} cannot be read (${codeOf(error)})`);
   }
 }
 
 function readText(loaded: LoadedSettings, path: string, key: string): string {
   return readBytes(loaded, path, key).toString('utf8');
+}
+
+/** Runs what needs a setting; what goes wrong is told with the setting's place in the file. */
+function asSetting<T>(loaded: LoadedSettings, key: string, work: () => T): T {
+  const explain = (error: unknown): never => {
+    if (error instanceof DocumentError) throw error;
+    if (error instanceof CodedError) throw loaded.fault(key, error.message);
+    const code = codeOf(error);
+    throw code === 'unknown' ? error : loaded.fault(key, `cannot be used (${code})`);
+  };
+  try {
+    const result = work();
+    return result instanceof Promise ? (result.catch(explain) as T) : result;
+  } catch (error) {
+    return explain(error);
+  }
 }

@@ -11,9 +11,10 @@ const MAX_INCLUDED_BYTES = 64 * 1024;
 /** A configuration with the folder that its relative paths start from. */
 export interface LoadedSettings {
   readonly settings: Settings;
-  readonly file: string;
   /** Makes a path of the file absolute. */
   readonly resolve: (path: string) => string;
+  /** The error that a setting, such as `keys` or `listen.vault.tls.cert`, turned out not to be usable. */
+  readonly fault: (key: string, message: string) => DocumentError;
 }
 
 /** Reads a configuration file, with variables laid over it. @throws {DocumentError} with every finding */
@@ -26,7 +27,11 @@ export function loadSettings(file: string, environment: Readonly<Record<string, 
   if (findings.length > 0) throw new DocumentError(findings);
   const settings = checkDocument(document, settingsSchema, LATER_SETTINGS_KEYS, value);
   checkListeners(document, settings);
-  return { settings, file, resolve: (path) => resolve(dirname(file), path) };
+  return {
+    settings,
+    resolve: (path) => resolve(dirname(file), path),
+    fault: (key, message) => new DocumentError([document.finding(key.split('.'), message)]),
+  };
 }
 
 /** Replaces `${file:PATH}` in texts by what the file holds, so that secrets stay out of the configuration. */

@@ -105,13 +105,29 @@ describe('serve refuses a configuration with exit code 78 and says where', () =>
       /upstream\.nodes\.0: expected an http or https URL without path/,
     ],
     ['Redis without a URL', (text) => text.replace('store: memory', 'store: redis'), /challenges\.url: the store redis needs a url/],
-    ['a missing key file', (text) => text.replace('keys: keys.json', 'keys: nowhere.json'), /keys: the file cannot be read \(ENOENT\)/],
-    ['a bad trusted proxy', (text) => text.replace('trusted_proxies: []', 'trusted_proxies: [nowhere]'), /trusted_proxies/],
+    [
+      'a missing key file',
+      (text) => text.replace('keys: keys.json', 'keys: nowhere.json'),
+      /broken\.yaml:\d+:7: keys: the file nowhere\.json cannot be read \(ENOENT\)/,
+    ],
+    [
+      'a bad trusted proxy',
+      (text) => text.replace('trusted_proxies: []', 'trusted_proxies: [nowhere]'),
+      /broken\.yaml:\d+:18: trusted_proxies: expected addresses or CIDR ranges/,
+    ],
     ['a secret file that is not there', (text) => text.replace('fsync: group', `fsync: "\${file:nowhere}"`), /the file nowhere cannot be read/],
     ['broken YAML', () => 'a: [', /not valid YAML/],
   ])('%s', async ([, change, message]) => {
     const { code, stderr } = await broken(change);
     expect(stderr).toMatch(message);
+    expect(code).toBe(78);
+  });
+
+  test('a port that is taken', async () => {
+    const { code, stderr } = await broken((text) =>
+      text.replace('127.0.0.1:8300\n', `${new URL(upstream.url).host}\n`).replace('dir: ../audit', 'dir: taken-audit'),
+    );
+    expect(stderr).toMatch(/broken\.yaml:\d+:14: listen\.vault\.address: cannot be used \(EADDRINUSE\)/);
     expect(code).toBe(78);
   });
 
@@ -217,7 +233,7 @@ describe('serve', () => {
       STEPGATE_UPSTREAM_NODES: upstream.url,
     });
     expect(second.code).toBe(78);
-    expect(second.stderr).toMatch(/in use by another process/);
+    expect(second.stderr).toMatch(/stepgate\.yaml:\d+:\d+: audit\.dir: .*in use by another process/);
     child.process.kill('SIGTERM');
     await child.ended;
   });
