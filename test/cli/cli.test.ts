@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { freePort } from '../../src/demo/dev-server.ts';
 import { type CannedUpstream, startCannedUpstream } from '../support/canned-upstream.ts';
-import { run, start } from '../support/command.ts';
+import { run, runProgram, start } from '../support/command.ts';
 import { ask, requestBytes } from '../support/raw.ts';
 
 let dir: string;
@@ -20,6 +20,8 @@ beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'stepgate-cli-'));
   cpSync('config/stepgate.yaml', config());
   cpSync('config/policy.yaml', policy());
+  await run(['keys', 'generate', '--out', join(dir, 'keys.json')]);
+  await run(['keys', 'generate', '--issuer', '--out', join(dir, 'issuer.json')]);
   upstream = await startCannedUpstream();
 });
 afterAll(async () => {
@@ -29,15 +31,15 @@ afterAll(async () => {
 
 describe('keys generate', () => {
   test('writes keys that only their owner reads, and never over others', async () => {
-    const file = join(dir, 'keys.json');
+    const file = join(dir, 'new-keys.json');
     expect((await run(['keys', 'generate', '--out', file])).code).toBe(0);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const before = readFileSync(file, 'utf8');
     const again = await run(['keys', 'generate', '--out', file]);
     expect(again.code).toBe(1);
     expect(readFileSync(file, 'utf8')).toBe(before);
-    expect((await run(['keys', 'generate', '--issuer', '--out', join(dir, 'issuer.json')])).code).toBe(0);
-    expect(readFileSync(join(dir, 'issuer.json.jwks.json'), 'utf8')).not.toContain('"d"');
+    expect((await run(['keys', 'generate', '--issuer', '--out', join(dir, 'new-issuer.json')])).code).toBe(0);
+    expect(readFileSync(join(dir, 'new-issuer.json.jwks.json'), 'utf8')).not.toContain('"d"');
   });
 });
 
@@ -236,5 +238,16 @@ describe('serve', () => {
     expect(second.stderr).toMatch(/stepgate\.yaml:\d+:\d+: audit\.dir: .*in use by another process/);
     child.process.kill('SIGTERM');
     await child.ended;
+  });
+});
+
+describe('the package', () => {
+  test('is built with its scripts, and runs', async () => {
+    const built = await runProgram('npm', ['run', '--silent', 'build'], { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? dir });
+    expect(built.stderr).toBe('');
+    expect(built.code).toBe(0);
+    const { stdout, code } = await runProgram(process.execPath, ['dist/cli/stepgate.js', 'policy', 'explain', 'GET', 'sys/raw/x', '--policy', policy()], {});
+    expect([code, stdout]).toEqual([0, expect.stringContaining('forbidden')]);
+    expect(readdirSync('dist/challenge/redis').filter((name) => name.endsWith('.lua'))).toHaveLength(7);
   });
 });
