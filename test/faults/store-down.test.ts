@@ -3,16 +3,8 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { type DevServer, startRedis } from '../../src/demo/dev-server.ts';
 import { type CannedUpstream, startCannedUpstream } from '../support/canned-upstream.ts';
 import { ask, jsonOf } from '../support/raw.ts';
-import { type PolicyData, type Stack, startStack } from '../support/stack.ts';
+import { GATED_POLICY, type Stack, startStack } from '../support/stack.ts';
 
-const policy: PolicyData = {
-  version: 1,
-  tiers: [{ name: 'open' }, { name: 'critical', step_up: { accept: ['ci'] } }],
-  default_tier: 'open',
-  unknown_mount: 'critical',
-  system: { admin: 'open', exits: 'critical' },
-  rules: [{ secret: 'secret/crit/*', tier: 'critical' }],
-};
 const TOKEN = ['X-Vault-Token', 'hvs.job'] as const;
 
 let upstream: CannedUpstream;
@@ -21,7 +13,7 @@ let stack: Stack;
 
 beforeAll(async () => {
   [upstream, redis] = await Promise.all([startCannedUpstream(), startRedis(inject('redisProgram'))]);
-  stack = await startStack({ upstream: upstream.url, policy, mounts: { 'secret/': 'kv-v2' }, redis: redis.url });
+  stack = await startStack({ upstream: upstream.url, policy: GATED_POLICY, mounts: { 'secret/': 'kv-v2' }, redis: redis.url });
 });
 afterAll(async () => {
   await stack?.stop();

@@ -6,16 +6,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 
 import { type CannedUpstream, startCannedUpstream } from '../support/canned-upstream.ts';
 import { ask, exchange, jsonOf, parseAnswers, requestBytes } from '../support/raw.ts';
-import { type PolicyData, type Stack, startStack } from '../support/stack.ts';
+import { GATED_POLICY, type Stack, startStack } from '../support/stack.ts';
 
-const policy: PolicyData = {
-  version: 1,
-  tiers: [{ name: 'open' }, { name: 'critical', step_up: { accept: ['ci'] } }],
-  default_tier: 'open',
-  unknown_mount: 'critical',
-  system: { admin: 'open', exits: 'critical' },
-  rules: [{ secret: 'secret/crit/*', tier: 'critical' }],
-};
 const TOKEN = ['X-Vault-Token', 'hvs.job'] as const;
 const ORDINARY = '/v1/secret/data/app/x';
 const CRITICAL = '/v1/secret/data/crit/x';
@@ -29,8 +21,13 @@ beforeAll(async () => {
   [upstream, other] = await Promise.all([startCannedUpstream(), startCannedUpstream()]);
   const mounts = { 'secret/': 'kv-v2' };
   const challenges = { store: 'memory', limits: { per_binding: 1000, per_address: 1000 } };
-  stack = await startStack({ upstream: upstream.url, policy, mounts, settings: { challenges, upstream: { nodes: [upstream.url], mounts, timeout: '1s' } } });
-  pair = await startStack({ upstream: [upstream.url, other.url], policy, mounts, settings: { challenges } });
+  stack = await startStack({
+    upstream: upstream.url,
+    policy: GATED_POLICY,
+    mounts,
+    settings: { challenges, upstream: { nodes: [upstream.url], mounts, timeout: '1s' } },
+  });
+  pair = await startStack({ upstream: [upstream.url, other.url], policy: GATED_POLICY, mounts, settings: { challenges } });
 });
 
 beforeEach(() => {
@@ -127,7 +124,7 @@ describe('an ordinary request', () => {
     upstream.answer = () => {};
     expect((await ask(stack.port, 'GET', ORDINARY, [TOKEN]))?.status).toBe(504);
     const gone = await startCannedUpstream();
-    const lonely = await startStack({ upstream: gone.url, policy, mounts: { 'secret/': 'kv-v2' } });
+    const lonely = await startStack({ upstream: gone.url, policy: GATED_POLICY, mounts: { 'secret/': 'kv-v2' } });
     await gone.stop();
     expect((await ask(lonely.port, 'GET', ORDINARY, [TOKEN]))?.status).toBe(502);
     await lonely.stop();

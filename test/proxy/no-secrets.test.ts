@@ -7,16 +7,7 @@ import { type DevServer, freePort, startRedis } from '../../src/demo/dev-server.
 import { type CannedUpstream, startCannedUpstream } from '../support/canned-upstream.ts';
 import { start } from '../support/command.ts';
 import { ask, exchange, jsonOf, requestBytes } from '../support/raw.ts';
-import { type PolicyData, type Stack, startStack } from '../support/stack.ts';
-
-const policy: PolicyData = {
-  version: 1,
-  tiers: [{ name: 'open' }, { name: 'critical', step_up: { accept: ['ci'] } }],
-  default_tier: 'open',
-  unknown_mount: 'critical',
-  system: { admin: 'open', exits: 'critical' },
-  rules: [{ secret: 'secret/crit/*', tier: 'critical' }],
-};
+import { GATED_POLICY, type Stack, startStack } from '../support/stack.ts';
 
 /** Values that must appear nowhere but where they were sent to. */
 const marks: string[] = [];
@@ -46,7 +37,7 @@ let childPort = 0;
 
 beforeAll(async () => {
   [upstream, redis] = await Promise.all([startCannedUpstream(), startRedis(inject('redisProgram'))]);
-  stack = await startStack({ upstream: upstream.url, policy, mounts: { 'secret/': 'kv-v2' }, redis: redis.url });
+  stack = await startStack({ upstream: upstream.url, policy: GATED_POLICY, mounts: { 'secret/': 'kv-v2' }, redis: redis.url });
   childPort = await freePort();
   // As a process of its own too, so that everything it prints can be searched.
   child = start(['serve', '--config', join(stack.dir, 'stepgate.yaml'), '--policy', stack.policyFile], {

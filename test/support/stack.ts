@@ -26,6 +26,16 @@ export const OPEN_POLICY: PolicyData = {
   system: { admin: 'open', exits: 'open' },
 };
 
+/** One tier that asks for a step-up, over `secret/crit/*`; all else open. */
+export const GATED_POLICY: PolicyData = {
+  version: 1,
+  tiers: [{ name: 'open' }, { name: 'critical', step_up: { accept: ['ci'] } }],
+  default_tier: 'open',
+  unknown_mount: 'critical',
+  system: { admin: 'open', exits: 'critical' },
+  rules: [{ secret: 'secret/crit/*', tier: 'critical' }],
+};
+
 /** A proxy under test, with an issuer whose tokens it believes. */
 export interface Stack {
   readonly served: Served;
