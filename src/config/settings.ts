@@ -58,7 +58,7 @@ export const settingsSchema = z.strictObject({
       .default({}),
     namespaces: z.array(z.string({ error: 'expected a namespace' }), { error: 'expected a list of namespaces' }).exactOptional(),
     timeout: duration.default(60_000),
-    connections: count.default(128),
+    connections: count.default(4096),
   }),
   challenges: z
     .strictObject({
