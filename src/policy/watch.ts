@@ -18,14 +18,21 @@ export interface WatchOptions {
   readonly onReload: (reload: Reload) => void;
 }
 
-const POLL_MS = 1000;
+const POLL_MS = 500;
+const SETTLE_MS = 700;
 
 /** The policy in force: reloaded when one of its files changes or on request, all or nothing; the last good one is kept. */
 export class PolicyWatch {
   readonly #options: WatchOptions;
   #policy: Policy;
   #watched: readonly string[] = [];
-  readonly #onChange = (): void => void this.reload();
+  #settling: NodeJS.Timeout | undefined;
+  /** A file that is still being written may be a valid, laxer policy: it must have been quiet for a moment. */
+  readonly #onChange = (): void => {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.reload(), SETTLE_MS);
+    this.#settling.unref();
+  };
 
   /** Loads the policy for the first time. @throws {DocumentError} */
   constructor(options: WatchOptions) {
@@ -51,6 +58,7 @@ export class PolicyWatch {
   }
 
   close(): void {
+    clearTimeout(this.#settling);
     for (const file of this.#watched) unwatchFile(file, this.#onChange);
     this.#watched = [];
   }

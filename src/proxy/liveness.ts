@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 import { call, type WholeAnswer } from '../upstream/call.ts';
 import type { UpstreamNodes } from '../upstream/nodes.ts';
 import { serialiseApiPath } from '../vault/path.ts';
@@ -11,6 +13,8 @@ const ALIVE_MS = 60_000;
 const REFUSED_MS = 5000;
 const MAX_CACHED = 10_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
+/** Longest refusal that is remembered, bytes: strangers make as many as they like. */
+const MAX_REMEMBERED_BYTES = 2048;
 
 /**
  * Asks the server, with the caller's own token, whether the caller has anything to do with a path, before anything about
@@ -30,7 +34,7 @@ export class LivenessCheck {
   async check(reading: Reading, token: CallerToken | undefined, caller: string): Promise<Liveness> {
     const namespace = reading.namespace.join('/');
     const path = serialiseApiPath({ segments: ['sys', 'internal', 'ui', 'mounts', ...reading.path], trailing: false });
-    const key = `${caller} ${namespace} ${path}`;
+    const key = createHash('sha256').update(`${caller} ${namespace} ${path}`).digest('base64url');
     const cached = this.#cache.get(key);
     if (cached !== undefined && this.#now() < cached.untilMs) return cached.liveness;
     const headers: [string, string][] = [];
@@ -38,7 +42,8 @@ export class LivenessCheck {
     if (token !== undefined) headers.push(['X-Vault-Token', token.value]);
     const answer = await call(this.#nodes, { method: 'GET', target: path, headers }, MAX_ANSWER_BYTES);
     const liveness: Liveness = answer.status === 200 ? { alive: true } : { alive: false, answer };
-    if (answer.status === 200 || answer.status === 403) this.#remember(key, liveness, liveness.alive ? ALIVE_MS : REFUSED_MS);
+    if (answer.status === 200 || (answer.status === 403 && answer.body.length <= MAX_REMEMBERED_BYTES))
+      this.#remember(key, liveness, liveness.alive ? ALIVE_MS : REFUSED_MS);
     return liveness;
   }
 

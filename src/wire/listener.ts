@@ -35,6 +35,9 @@ export class WireListener {
     this.#options = options;
     this.#server = options.tls === undefined ? createServer({ allowHalfOpen: true, noDelay: true }) : createSecure(options.tls, options);
     this.#server.on(options.tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => this.#accept(socket));
+    // Counts connections that are still shaking hands too; those beyond it are dropped by the system call's own answer.
+    this.#server.maxConnections = options.limits.connections;
+    this.#server.on('drop', () => options.onTrouble('too_many_connections'));
     this.#server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: Socket) => {
       options.onTrouble(error.code ?? 'tls');
       socket.destroy();
@@ -94,10 +97,9 @@ export class WireListener {
   }
 
   #accept(socket: Socket): void {
-    const { limits } = this.#options;
     const address = socket.remoteAddress ?? '';
     const fromThere = this.#perAddress.get(address) ?? 0;
-    if (this.#connections.size >= limits.connections || fromThere >= limits.connectionsPerAddress) {
+    if (fromThere >= this.#options.limits.connectionsPerAddress) {
       this.#options.onTrouble('too_many_connections');
       socket.destroy();
       return;
