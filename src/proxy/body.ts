@@ -1,5 +1,5 @@
 import type { RequestBody } from '../upstream/forward.ts';
-import type { WireRequest } from '../wire/connection.ts';
+import type { WireRequest } from '../wire/exchange.ts';
 
 /** The most that the body of a gated request may have, bytes: its hash is part of what is approved. */
 export const MAX_GATED_BODY_BYTES = 1024 * 1024;

@@ -2,7 +2,7 @@ import { UpstreamError } from '../upstream/error.ts';
 import { type Forwarding, forward, type RequestBody, type UpstreamHead } from '../upstream/forward.ts';
 import type { UpstreamNodes } from '../upstream/nodes.ts';
 import type { RawRequest } from '../vault/request.ts';
-import type { WireRequest } from '../wire/connection.ts';
+import type { WireRequest } from '../wire/exchange.ts';
 import type { WireResponse } from '../wire/response.ts';
 
 /** How an answer ended. */

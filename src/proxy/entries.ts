@@ -3,7 +3,7 @@ import type { FingerprintInput } from '../challenge/fingerprint.ts';
 import type { StepUp } from '../identity/step-up-token.ts';
 import type { Classification } from '../policy/classify.ts';
 import type { VaultRequest } from '../vault/request.ts';
-import type { Peer } from '../wire/connection.ts';
+import type { Peer } from '../wire/exchange.ts';
 
 /** Who sent a request, as the log shows it. */
 export interface ClientFacts {

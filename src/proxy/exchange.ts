@@ -2,7 +2,7 @@ import type { EntryBody, EntryValue } from '../audit/entry.ts';
 import type { AuditLog } from '../audit/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from '../vault/answer.ts';
-import type { WireRequest } from '../wire/connection.ts';
+import type { WireRequest } from '../wire/exchange.ts';
 import type { WireResponse } from '../wire/response.ts';
 import { type ClientFacts, entry } from './entries.ts';
 
