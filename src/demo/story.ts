@@ -130,8 +130,8 @@ function summary(line: string): string {
     .map((key) => `${key}=${String(entry[key])}`);
   const what = entry.vault === undefined ? '' : `${entry.vault.op} ${entry.vault.path} `;
   return `${String(entry['seq']).padStart(3)} ${String(entry['type']).padEnd(8)} ${String(entry['request_id'] ?? '')
-    .slice(0, 6)
-    .padEnd(6)} ${what}${shown.join(' ')}`;
+    .slice(-3)
+    .padEnd(3)} ${what}${shown.join(' ')}`;
 }
 
 function indent(text: string): string {
