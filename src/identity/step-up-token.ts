@@ -243,6 +243,8 @@ function checkAuthentication(payload: Json, proof: Proof, expected: StepUpExpect
 }
 
 function checkBinding(payload: Json, binding: string): void {
+  // A token that its issuer tied to a key or certificate must not be taken without proof of that (RFC 7800 §3).
+  if ('cnf' in payload) throw new StepUpError('step_up_binding', 'sender-constrained tokens (`cnf`) are not available in this version');
   if (!('stepgate_tb' in payload)) return;
   const claimed = payload['stepgate_tb'];
   if (typeof claimed !== 'string' || !equalTexts(claimed, binding)) throw new StepUpError('step_up_binding', 'the token is bound to another caller');

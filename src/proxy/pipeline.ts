@@ -63,7 +63,7 @@ export class Pipeline {
     const { trusted, audit, metrics, monotonicNs } = this.#parts;
     const client = { peer: wire.peer, address: clientAddress(wire.peer.address, wire.head.headers, trusted) };
     return new Exchange({
-      id: `${this.#idPrefix}-${(++this.#requests).toString(36)}`,
+      id: `${this.#idPrefix}.${(++this.#requests).toString(36)}`,
       wire,
       response,
       client,

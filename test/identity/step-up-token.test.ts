@@ -125,6 +125,7 @@ describe('verifyStepUpToken', () => {
     ['no jti', { payload: { jti: undefined } }, 'step_up_claims'],
     ['a long jti', { payload: { jti: 'x'.repeat(65) } }, 'step_up_claims'],
     ['auth_time after iat', { payload: { auth_time: NOW + 100 } }, 'step_up_auth_time'],
+    ['a token that is tied to a key', { payload: { cnf: { jkt: 'x' } } }, 'step_up_binding'],
     ["another caller's binding", { payload: { stepgate_tb: 'other' } }, 'step_up_binding'],
     ['details of another type', { payload: { authorization_details: [{ type: 'payment', req: 'x' }] } }, 'step_up_details'],
     ['details with an unknown field', { payload: { authorization_details: [{ ...DETAIL, more: 1 }] } }, 'step_up_details'],
