@@ -27,7 +27,8 @@ export function runProgram(program: string, args: readonly string[], environment
   return startProgram(program, args, environment).ended;
 }
 
-function startProgram(
+/** Starts any program. */
+export function startProgram(
   program: string,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
