@@ -33,7 +33,7 @@ Examples:
   stepgate policy explain PUT sys/policies/acl/ci --json`,
     )
     .action((method: string, path: string, options: Options) => {
-      const policy = loadPolicy(options.policy);
+      const { policy } = loadPolicy(options.policy);
       const configured = options.config === undefined ? undefined : loadSettings(options.config, process.env).settings.upstream;
       const table = new MountTable(
         Object.entries({ ...configured?.mounts, ...options.mount }),

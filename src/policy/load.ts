@@ -11,18 +11,18 @@ const MAX_POLICY_BYTES = 64 * 1024 * 1024;
 const DEFAULT_LIFETIME_MS = 900_000;
 const DEFAULT_SKEW_MS = 30_000;
 
-/** Reads, checks and compiles a policy file with the key sets that it names. @throws {DocumentError} */
-export function loadPolicy(file: string): Policy {
-  const document = readDocument(file, MAX_POLICY_BYTES);
-  const source = checkDocument(document, policySchema, LATER_POLICY_KEYS);
-  return compilePolicy(document, source, loadProofs(document, source));
+/** A policy, and the files that it is made of: a change of any is a reason to load it anew. */
+export interface LoadedPolicy {
+  readonly policy: Policy;
+  readonly files: readonly string[];
 }
 
-/** The files that a policy is made of: a change of any is a reason to load it anew. */
-export function policyFiles(file: string): string[] {
+/** Reads, checks and compiles a policy file with the key sets that it names. @throws {DocumentError} */
+export function loadPolicy(file: string): LoadedPolicy {
   const document = readDocument(file, MAX_POLICY_BYTES);
   const source = checkDocument(document, policySchema, LATER_POLICY_KEYS);
-  return [file, ...Object.values(source.proofs).map((proof) => resolve(dirname(file), proof.jwks_file))];
+  const keySets = Object.values(source.proofs).map((proof) => resolve(dirname(file), proof.jwks_file));
+  return { policy: compilePolicy(document, source, loadProofs(document, source)), files: [file, ...keySets] };
 }
 
 function loadProofs(document: Document, source: PolicySource): Map<string, Proof> {

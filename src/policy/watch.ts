@@ -1,16 +1,14 @@
 import { unwatchFile, watchFile } from 'node:fs';
 
 import { DocumentError } from '../document.ts';
-import { loadPolicy, policyFiles } from './load.ts';
+import { loadPolicy } from './load.ts';
 import { loosenings } from './loosening.ts';
 import type { Policy } from './policy.ts';
 
 /** What became of a reload. */
 export type Reload =
-  | { readonly kind: 'unchanged' }
   /** `loosened` names what is less strict than before. */
-  | { readonly kind: 'loaded'; readonly policy: Policy; readonly loosened: readonly string[] }
-  | { readonly kind: 'refused'; readonly error: DocumentError };
+  { readonly kind: 'loaded'; readonly policy: Policy; readonly loosened: readonly string[] } | { readonly kind: 'refused'; readonly error: DocumentError };
 
 /** The policy file, and who hears of its reloads. */
 export interface WatchOptions {
@@ -37,8 +35,9 @@ export class PolicyWatch {
   /** Loads the policy for the first time. @throws {DocumentError} */
   constructor(options: WatchOptions) {
     this.#options = options;
-    this.#policy = loadPolicy(options.file);
-    this.#watch();
+    const { policy, files } = loadPolicy(options.file);
+    this.#policy = policy;
+    this.#watch(files);
   }
 
   /** The policy in force. */
@@ -49,10 +48,7 @@ export class PolicyWatch {
   /** Loads the files anew and swaps the policy whole, or keeps it. */
   reload(): Reload {
     const result = this.#load();
-    if (result.kind === 'loaded') {
-      this.#policy = result.policy;
-      this.#watch();
-    }
+    if (result.kind === 'loaded') this.#policy = result.policy;
     this.#options.onReload(result);
     return result;
   }
@@ -65,7 +61,8 @@ export class PolicyWatch {
 
   #load(): Reload {
     try {
-      const policy = loadPolicy(this.#options.file);
+      const { policy, files } = loadPolicy(this.#options.file);
+      this.#watch(files);
       return { kind: 'loaded', policy, loosened: loosenings(this.#policy, policy) };
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
@@ -73,9 +70,9 @@ export class PolicyWatch {
     }
   }
 
-  #watch(): void {
+  #watch(files: readonly string[]): void {
     this.close();
-    this.#watched = policyFiles(this.#options.file);
+    this.#watched = files;
     // Polled: a mounted ConfigMap changes by swapping links, which change events miss.
     for (const file of this.#watched) watchFile(file, { interval: POLL_MS, persistent: false }, this.#onChange);
   }

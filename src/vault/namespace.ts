@@ -11,6 +11,7 @@ const SEGMENT = /^[^/\s%\\,;+*\x00-\x20\x7f]+$/;
  * @throws {RequestError} 400
  */
 export function parseNamespaceHeader(value: string): readonly string[] {
+  if (value === '') return [];
   const name = decodeUtf8(value).trim().replace(/^\//, '').replace(/\/$/, '');
   if (name === '' || name === 'root') return [];
   const segments = name.split('/');
