@@ -86,6 +86,20 @@ describe('verifyStepUpToken', () => {
     expect(await codeOf(await token({ header: { typ: 'stepgate-stepup+jwt' } }))).toBe('accepted');
   });
 
+  test.for([
+    ['ES256', () => generateKeyPairSync('ec', { namedCurve: 'P-256' })],
+    ['RS256', () => generateKeyPairSync('rsa', { modulusLength: 2048 })],
+    ['PS256', () => generateKeyPairSync('rsa', { modulusLength: 2048 })],
+    ['EdDSA', () => generateKeyPairSync('ed25519')],
+  ] as const)('accepts %s, and refuses it where the proof does not list it', async ([alg, generate]) => {
+    const pair = generate();
+    const keys = parseJwks(JSON.stringify({ keys: [{ ...pair.publicKey.export({ format: 'jwk' }), kid: 'k' }] }));
+    const signed = await token({ header: { alg, kid: 'k' }, key: pair.privateKey });
+    expect(await codeOf(signed, expectation({}, { algorithms: [alg], keys }))).toBe('accepted');
+    const others = (['ES256', 'RS256', 'PS256', 'EdDSA'] as const).filter((other) => other !== alg);
+    expect(await codeOf(signed, expectation({}, { algorithms: others, keys }))).toBe('step_up_alg');
+  });
+
   test('takes the nonce out of aud where the issuer can put it nowhere else', async () => {
     const inAud = expectation({}, { nonceIn: 'aud' });
     expect(await codeOf(await token({ payload: { aud: `${URL}/c/${NONCE}`, nonce: undefined } }), inAud)).toBe('accepted');
