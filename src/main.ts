@@ -199,7 +199,8 @@ async function openStore(loaded: LoadedSettings, keys: KeyRing, host: Host, log:
     random,
     onStatus: (usable, reason) => {
       metrics.up.set({ part: 'challenges' }, usable ? 1 : 0);
-      if (usable) log.info('the challenge store can be used');
+      if (usable && reason === 'ok') log.info('the challenge store can be used');
+      else if (usable) log.warn({ reason }, 'the challenge store can be used');
       else log.error({ reason }, 'the challenge store cannot be used: gated requests are answered 503, all others are served');
     },
   });

@@ -158,6 +158,36 @@ describe('start-up checks', () => {
     await replica.stop();
   });
 
+  test.for([
+    [1, true, 'ok'],
+    [3, true, 'its clock is 3 s off ours'],
+    [7, false, 'its clock is 7 s off ours'],
+  ] as const)('a clock that is %i s off leaves it usable: %s', async ([seconds, usable, reason]) => {
+    const connection = new RedisConnection({
+      url: redis.url,
+      password: undefined,
+      ca: undefined,
+      now: () => Date.now() + seconds * 1000,
+      random: systemHost.random,
+      onStatus: () => {},
+    });
+    await connection.start();
+    expect(connection.status()).toEqual({ usable, reason });
+    await connection.close();
+  });
+
+  test('a Redis whose memory is nearly full is not used for new challenges', async () => {
+    const small = await startRedis(inject('redisProgram'), ['--maxmemory', '3mb', '--maxmemory-policy', 'noeviction']);
+    const admin = new Redis(small.url);
+    const used = async () => Number(/used_memory:(\d+)/.exec(await admin.info('memory'))?.[1]);
+    for (let i = 0; (await used()) < 2.8 * 1024 * 1024; i++) await admin.set(`filler-${i}`, 'x'.repeat(10_000));
+    const store = await openStore(small.url);
+    expect(store.status()).toEqual({ usable: false, reason: 'its memory is nearly full' });
+    await store.close();
+    admin.disconnect();
+    await small.stop();
+  });
+
   test('a Redis that freezes is answered for within half a second', async () => {
     const frozen = await startRedis(inject('redisProgram'));
     const store = await openStore(frozen.url);

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { freePort } from '../../src/demo/dev-server.ts';
 import { type CannedUpstream, startCannedUpstream } from '../support/canned-upstream.ts';
-import { run, runProgram, start } from '../support/command.ts';
+import { run, runProgram, start, startProgram } from '../support/command.ts';
 import { ask, requestBytes } from '../support/raw.ts';
 
 let dir: string;
@@ -238,6 +238,24 @@ describe('serve', () => {
     expect(second.stderr).toMatch(/stepgate\.yaml:\d+:\d+: audit\.dir: .*in use by another process/);
     child.process.kill('SIGTERM');
     await child.ended;
+  });
+});
+
+describe('the npm script', () => {
+  test('hands signals on: SIGTERM to npm drains and ends with 0', async () => {
+    const [port, ops] = [await freePort(), await freePort()];
+    const child = startProgram('npm', ['run', '--silent', 'stepgate', '--', 'serve', '--config', config(), '--policy', policy()], {
+      PATH: process.env['PATH'] ?? '',
+      HOME: process.env['HOME'] ?? dir,
+      STEPGATE_LISTEN_VAULT_ADDRESS: `127.0.0.1:${port}`,
+      STEPGATE_LISTEN_OPS_ADDRESS: `127.0.0.1:${ops}`,
+      STEPGATE_UPSTREAM_NODES: upstream.url,
+      STEPGATE_AUDIT_DIR: join(dir, 'audit-npm'),
+    });
+    while ((await ask(port, 'GET', '/v1/secret/data/x', [['X-Vault-Token', 't']]))?.status !== 200) await new Promise((resolve) => setTimeout(resolve, 50));
+    child.process.kill('SIGTERM');
+    expect((await child.ended).code).toBe(0);
+    expect(await ask(port, 'GET', '/v1/x')).toBeUndefined();
   });
 });
 

@@ -27,6 +27,12 @@ export function runProgram(program: string, args: readonly string[], environment
   return startProgram(program, args, environment).ended;
 }
 
+const started = new Set<ChildProcess>();
+// A test that fails in the middle must not leave its processes behind.
+process.on('exit', () => {
+  for (const child of started) child.kill('SIGKILL');
+});
+
 /** Starts any program. */
 export function startProgram(
   program: string,
@@ -34,6 +40,8 @@ export function startProgram(
   env: Readonly<Record<string, string>>,
 ): { readonly process: ChildProcess; readonly ended: Promise<Ended> } {
   const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  started.add(child);
+  child.on('close', () => started.delete(child));
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (data: Buffer) => {

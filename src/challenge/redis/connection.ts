@@ -25,7 +25,10 @@ const COMMAND_MS = 250;
 const CONNECT_MS = 1000;
 const CHECK_MS = 30_000;
 const CHECK_UNUSABLE_MS = 1000;
+/** Beyond the first it is told, beyond the second nothing gated is served. */
+const WARN_SKEW_MS = 2000;
 const MAX_SKEW_MS = 5000;
+const MAX_MEMORY_SHARE = 0.9;
 
 const SCRIPTS = { find: 1, open: 1, reserve: 2, commit: 2, release: 1, cap: 1 } as const;
 type ScriptName = keyof typeof SCRIPTS;
@@ -124,17 +127,18 @@ export class RedisConnection {
         this.#redis.info('persistence'),
         this.#redis.time(),
       ]);
-      const trouble = troubleOf({ server, replication, memory, persistence }) ?? this.#skewOf(time);
+      const skewMs = this.#skewOf(time);
+      const skew = `its clock is ${Math.round(skewMs / 1000)} s off ours`;
+      const trouble = troubleOf({ server, replication, memory, persistence }) ?? (skewMs > MAX_SKEW_MS ? skew : null);
       this.#fence = `${field(server, 'run_id')}:${field(replication, 'master_replid')}`;
-      this.#set(trouble === null, trouble ?? 'ok');
+      this.#set(trouble === null, trouble ?? (skewMs > WARN_SKEW_MS ? skew : 'ok'));
     } catch {
       this.#set(false, this.#redis.status === 'ready' ? 'does not answer' : 'not connected');
     }
   }
 
-  #skewOf(time: readonly (string | number)[]): string | null {
-    const skew = Math.abs(Number(time[0]) * 1000 + Number(time[1]) / 1000 - this.#options.now());
-    return skew > MAX_SKEW_MS ? `its clock is ${Math.round(skew / 1000)} s off ours` : null;
+  #skewOf(time: readonly (string | number)[]): number {
+    return Math.abs(Number(time[0]) * 1000 + Number(time[1]) / 1000 - this.#options.now());
   }
 
   #set(usable: boolean, reason: string): void {
@@ -172,7 +176,7 @@ function troubleOf(info: Info): string | null {
   if (field(info.replication, 'role') !== 'master') return 'it is a replica';
   if (field(info.persistence, 'loading') === '1') return 'it is still loading';
   const max = Number(field(info.memory, 'maxmemory'));
-  if (max > 0 && Number(field(info.memory, 'used_memory')) > 0.98 * max) return 'its memory is full';
+  if (max > 0 && Number(field(info.memory, 'used_memory')) > MAX_MEMORY_SHARE * max) return 'its memory is nearly full';
   return null;
 }
 
