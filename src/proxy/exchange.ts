@@ -14,6 +14,8 @@ export class Exchange {
   readonly client: ClientFacts;
   /** Fields of every entry of this request's decision. */
   readonly policySha256: string;
+  /** Whether this request is served also when it cannot be logged (`on_audit_failure`); until it is classified it is not. */
+  mayGoUnlogged = false;
   readonly #audit: AuditLog;
   readonly #metrics: Metrics;
   readonly #monotonicNs: () => bigint;
@@ -40,14 +42,14 @@ export class Exchange {
     this.#startedNs = parts.monotonicNs();
   }
 
-  /** Writes an entry; resolves to whether it is on disk. `unimportant`: see `AuditLog.append`. */
+  /** Writes an entry; resolves to whether the request may go on: the entry is on disk, or need not be. `unimportant`: see `AuditLog.append`. */
   async record(type: EntryBody['type'], fields: { readonly [key: string]: EntryValue | undefined }, unimportant = false): Promise<boolean> {
     try {
       await this.#audit.append(entry(type, this.id, fields), unimportant);
       return true;
     } catch {
       this.#metrics.auditFailures.inc();
-      return false;
+      return this.mayGoUnlogged;
     }
   }
 

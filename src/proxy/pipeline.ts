@@ -47,6 +47,7 @@ export class Pipeline {
       return this.#refuse(exchange, error);
     }
     const classification = classify(policy, this.#parts.mounts.table(), request);
+    exchange.mayGoUnlogged = !refusesWithoutAudit(classification);
     const decision = decide(classification);
     this.#parts.metrics.decisions.inc({ decision: decision.kind, tier: classification.tier?.name ?? 'pass' });
     switch (decision.kind) {
@@ -85,7 +86,7 @@ export class Pipeline {
 
   async #forward(exchange: Exchange, request: VaultRequest, classification: Classification): Promise<void> {
     const recorded = await exchange.record('decision', { ...this.#fields(exchange, request, classification), decision: 'forward' });
-    if (!recorded && refusesWithoutAudit(classification)) {
+    if (!recorded) {
       exchange.answer(auditErrorAnswer(this.#parts.now()));
       return;
     }

@@ -11,13 +11,19 @@ import { type PolicyData, readAudit, type Stack, startStack } from '../support/s
 
 const policy: PolicyData = {
   version: 1,
-  tiers: [{ name: 'open' }, { name: 'lenient', on_audit_failure: 'gap' }, { name: 'critical', step_up: { accept: ['ci'] } }],
+  tiers: [
+    { name: 'open' },
+    { name: 'lenient', on_audit_failure: 'gap' },
+    { name: 'critical', step_up: { accept: ['ci'] } },
+    { name: 'unlogged', step_up: { accept: ['ci'] }, on_audit_failure: 'gap' },
+  ],
   default_tier: 'open',
   unknown_mount: 'critical',
   system: { admin: 'open', exits: 'critical' },
   rules: [
     { secret: 'secret/crit/*', tier: 'critical' },
     { secret: 'secret/lenient/*', tier: 'lenient' },
+    { secret: 'secret/unlogged/*', tier: 'unlogged' },
   ],
 };
 const TOKEN = ['X-Vault-Token', 'hvs.job'] as const;
@@ -55,6 +61,7 @@ describe.runIf(mounted)('a full disk', () => {
     expect(await read('secret/data/crit/x')).toBe(503); // a challenge
     expect(await read('secret/data/crit/x', [stepUp])).toBe(503);
     expect(await read('secret/data/lenient/x')).toBe(200);
+    expect(await read('secret/data/unlogged/x')).toBe(401); // a challenge, since its tier says so
     expect(await read('secret/metadata/app?list=true')).toBe(200);
     expect(await read('auth/token/lookup-self')).toBe(200);
     const asked = upstream.asked.length;
