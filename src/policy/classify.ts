@@ -15,6 +15,8 @@ export interface Classification {
   readonly rule: Rule | undefined;
   /** The meaning that the mount table gives the request. */
   readonly reading: Reading;
+  /** Other meanings that it may have, where the table does not know which namespaces there are. */
+  readonly otherReadings: readonly Reading[];
   /** Whether the answer may hold secret material. */
   readonly reveals: boolean;
 }
@@ -30,15 +32,15 @@ const PASS: Verdict = { tier: undefined, why: 'pass', rule: undefined };
 /** Classifies a request: the strictest of all the meanings that it may have (design.md §4). Pure. */
 export function classify(policy: Policy, table: MountTable, request: VaultRequest): Classification {
   const { readings } = readingsOf(request, table);
-  const [primary] = readings;
-  if (request.page !== null) return { ...PASS, reading: primary, reveals: false };
+  const [primary, ...otherReadings] = readings;
+  if (request.page !== null) return { ...PASS, reading: primary, otherReadings, reveals: false };
   let verdict = PASS;
   let reveals = false;
   for (const reading of readings) {
     verdict = stricter(verdict, classifyReading(policy, reading));
     reveals ||= !reading.guessed && reading.system === null && reading.names.some((name) => (name.operations & REVEAL) !== 0);
   }
-  return { ...verdict, reading: primary, reveals };
+  return { ...verdict, reading: primary, otherReadings, reveals };
 }
 
 /** The stricter of two; of two that are alike the one that a rule explains. */

@@ -65,7 +65,7 @@ export class GatedFlow {
   async admitsCaller(exchange: Exchange, request: VaultRequest, classification: Classification, fields: Fields): Promise<boolean> {
     try {
       const caller = request.token === undefined ? '' : this.#parts.tokenHmac(request.token.value);
-      const liveness = await this.#liveness.check(classification.reading, request.token, caller);
+      const liveness = await this.#liveness.check([classification.reading, ...classification.otherReadings], request.token, caller);
       if (liveness.alive && request.token !== undefined) return true;
       const answer = liveness.alive ? errorAnswer(403, ['permission denied'], { now: this.#parts.now() }) : liveness.answer;
       await this.#finish(exchange, fields, 'deny', 'not_authorized', {

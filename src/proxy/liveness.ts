@@ -12,6 +12,8 @@ export type Liveness = { readonly alive: true } | { readonly alive: false; reado
 const ALIVE_MS = 60_000;
 const REFUSED_MS = 5000;
 const MAX_CACHED = 10_000;
+/** Meanings beyond the first that are asked about: each is a request to the server. */
+const MAX_OTHERS = 3;
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** Longest refusal that is remembered, bytes: strangers make as many as they like. */
 const MAX_REMEMBERED_BYTES = 2048;
@@ -30,8 +32,22 @@ export class LivenessCheck {
     this.#now = now;
   }
 
-  /** `caller` is a hash of the token, for the cache. @throws {UpstreamError} */
-  async check(reading: Reading, token: CallerToken | undefined, caller: string): Promise<Liveness> {
+  /**
+   * Whether the caller may see the path by any of its meanings, the likeliest first; the first one's refusal where not.
+   * `caller` is a hash of the token, for the cache. @throws {UpstreamError}
+   */
+  async check(readings: readonly [Reading, ...Reading[]], token: CallerToken | undefined, caller: string): Promise<Liveness> {
+    const [first, ...others] = readings;
+    const liveness = await this.#checkReading(first, token, caller);
+    if (liveness.alive || token === undefined) return liveness;
+    for (const other of others.slice(0, MAX_OTHERS)) {
+      const otherwise = await this.#checkReading(other, token, caller);
+      if (otherwise.alive) return otherwise;
+    }
+    return liveness;
+  }
+
+  async #checkReading(reading: Reading, token: CallerToken | undefined, caller: string): Promise<Liveness> {
     const namespace = reading.namespace.join('/');
     const path = serialiseApiPath({ segments: ['sys', 'internal', 'ui', 'mounts', ...reading.path], trailing: false });
     const key = createHash('sha256').update(`${caller} ${namespace} ${path}`).digest('base64url');

@@ -218,6 +218,16 @@ describe('a step-up token', () => {
     expect((await send({}, await stack.sign(nonce)))?.status).toBe(200);
   });
 
+  test('lets a namespace in the path through also where it is not known which namespaces there are', async () => {
+    const unknowing = await startStack({ upstream: vault.url, policy, mounts: { 'secret/': 'kv-v2' } });
+    const asked = (headers: readonly (readonly [string, string])[] = [], token = ROOT) =>
+      ask(unknowing.port, 'GET', '/v1/ns1/secret/data/crit/db', [['X-Vault-Token', token], ...headers]);
+    expect((await asked([], 'hvs.unknown'))?.status).toBe(403);
+    const { nonce } = (jsonOf(await asked()) as unknown as StepUpBody).step_up;
+    expect((await asked([['X-Step-Up-Token', await unknowing.sign(nonce)]]))?.body.toString()).toContain('PW-ns1');
+    await unknowing.stop();
+  });
+
   test('is refused after its challenge has expired', async () => {
     let laterMs = 0;
     const other = await startStack({ upstream: vault.url, policy, rootToken: ROOT, host: { ...systemHost, now: () => Date.now() + laterMs } });
