@@ -7,6 +7,9 @@ import { DEMO_ISSUER, setScene } from '../demo/scene.ts';
 import { tellStory } from '../demo/story.ts';
 import { findTool, VAULT } from '../demo/tools.ts';
 import { systemHost } from '../host.ts';
+import { EXIT } from './exit.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 interface Options {
   readonly redis?: string;
@@ -22,6 +25,8 @@ export function demoCommand(): Command {
     .addHelpText('after', '\nExamples:\n  stepgate demo\n  stepgate demo --keep\n  stepgate demo --redis redis://127.0.0.1:6379/0')
     .action(async (options: Options) => {
       const say = (text: string): void => void process.stdout.write(`${text}\n`);
+      const interrupted = (): never => process.exit(EXIT.failure);
+      for (const signal of SIGNALS) process.once(signal, interrupted);
       const program = await findTool(VAULT, join(process.cwd(), '.tools'), say);
       say('starting a real server in dev mode, an issuer, and Stepgate in front …');
       const scene = await setScene({ vaultProgram: program, port: await freePort(), redis: options.redis, host: systemHost });
@@ -29,6 +34,7 @@ export function demoCommand(): Command {
         say(`server ${scene.vault.url}, Stepgate ${scene.address}, challenges in ${options.redis ?? 'memory'}`);
         await tellStory(scene, program, say);
         say('\nThe demo went as it must: 1 ordinary read and 1 stepped-up read passed; a bare read, a replay, a substitution and a trick were refused.');
+        for (const signal of SIGNALS) process.off(signal, interrupted);
         if (options.keep === true) await keep(program, scene, say);
       } finally {
         await scene.stop();
@@ -48,7 +54,6 @@ It stays up until Ctrl-C. In another terminal:
   ${program} kv get -header="X-Step-Up-Token=$TOKEN" secret/payments/prod/db
   tail -f ${join(scene.dir, 'audit')}/*.jsonl`);
   await new Promise<void>((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
+    for (const signal of SIGNALS) process.once(signal, () => resolve());
   });
 }

@@ -48,8 +48,17 @@ export async function startRedis(program: string, args: readonly string[] = []):
 
 function start(program: string, args: readonly string[], home: string): ChildProcess {
   // A clean environment: a VAULT_ADDR or a proxy of the user must not lead the demo elsewhere.
-  return spawn(program, args, { cwd: home, env: { PATH: process.env['PATH'], HOME: home, LANG: 'C' }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(program, args, { cwd: home, env: { PATH: process.env['PATH'], HOME: home, LANG: 'C' }, stdio: ['ignore', 'pipe', 'pipe'] });
+  running.add(child);
+  child.once('exit', () => running.delete(child));
+  return child;
 }
+
+const running = new Set<ChildProcess>();
+// Whatever ends this process must not leave servers behind.
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
 
 const START_MS = 30_000;
 

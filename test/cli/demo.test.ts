@@ -29,6 +29,19 @@ describe('the demo', () => {
     await redis.stop();
   });
 
+  test('leaves no server behind when it is ended in the middle', async () => {
+    const child = start(['demo']);
+    let text = '';
+    child.process.stdout?.on('data', (data: Buffer) => {
+      text += data.toString();
+    });
+    while (!text.includes('server http')) await once(child.process.stdout as NodeJS.ReadableStream, 'data');
+    const server = /server (http:\S+),/.exec(text)?.[1] ?? '';
+    child.process.kill('SIGTERM');
+    expect((await child.ended).code).toBe(1);
+    await expect(fetch(`${server}/v1/sys/health`)).rejects.toThrow();
+  });
+
   test('ends with 1 and says what went wrong', async () => {
     const { code, stderr } = await run(['demo', '--redis', 'nonsense']);
     expect(code).not.toBe(0);
