@@ -39,14 +39,15 @@ export class Pipeline {
     const policy = this.#parts.policy();
     const exchange = this.#begin(wire, response, policy);
     let request: VaultRequest;
+    let classification: Classification;
     try {
       request = parseRequest(wire.head);
-      refuseOwnMount(request);
+      classification = classify(policy, this.#parts.mounts.table(), request);
+      refuseOwnMount(classification);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       return this.#refuse(exchange, error);
     }
-    const classification = classify(policy, this.#parts.mounts.table(), request);
     exchange.mayGoUnlogged = !refusesWithoutAudit(classification);
     const decision = decide(classification);
     this.#parts.metrics.decisions.inc({ decision: decision.kind, tier: classification.tier?.name ?? 'pass' });
@@ -125,8 +126,8 @@ export class Pipeline {
   }
 }
 
-function refuseOwnMount(request: VaultRequest): void {
-  if (request.page === null && request.path.segments[0] === OWN_MOUNT) {
+function refuseOwnMount(classification: Classification): void {
+  if (classification.reading.path[0] === OWN_MOUNT) {
     throw new RequestError(404, 'not_found', `${OWN_MOUNT}/ is Stepgate's own API, which is not available in this version`);
   }
 }

@@ -149,6 +149,17 @@ describe('the challenge', () => {
   });
 });
 
+test('the mount that is reserved for our own API is refused by name, in every namespace', async () => {
+  for (const [target, headers] of [
+    ['/v1/stepgate/approve', []],
+    ['/v1/ns1/stepgate/approve', []],
+    ['/v1/stepgate/approve', [['X-Vault-Namespace', 'ns1']]],
+  ] as const) {
+    const answer = await send({ target, headers });
+    expect([answer?.status, jsonOf(answer)]).toEqual([404, { errors: [expect.stringContaining('not available in this version')] }]);
+  }
+});
+
 describe('a step-up token', () => {
   const uses: readonly [string, Asked, string][] = [
     ['a read', {}, 'PW-db-two'],
