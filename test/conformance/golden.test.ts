@@ -37,11 +37,12 @@ function comparable(answer: RawAnswer | undefined, row: GoldenRow): unknown {
     .map(([name, value]) => [name.toLowerCase(), value] as const)
     .filter(([name]) => !HOP_BY_HOP.has(name) && !varies.has(name))
     .sort();
-  // Ids of entities stand inside keys of one answer (resultant-acl), accessors behind keys with slashes (ui/mounts).
+  // Ids of entities stand inside keys of one answer (resultant-acl), accessors behind keys with slashes (ui/mounts); a ttl counts down.
   let body: unknown = answer.body
     .toString()
     .replace(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'uuid')
-    .replace(/([a-z]+_)[0-9a-f]{8}\b/g, '$1x');
+    .replace(/([a-z]+_)[0-9a-f]{8}\b/g, '$1x')
+    .replace(/"ttl":(\d+)/g, (_, seconds: string) => `"ttl":${Math.ceil(Number(seconds) / 10) * 10}`);
   try {
     const json = JSON.parse(String(body)) as unknown;
     for (const pointer of row.varies.json_pointers) {
