@@ -134,10 +134,14 @@ async function makeIssuer(dir: string) {
 
 /** Every entry of an audit directory, in order. */
 export function readAudit(dir: string): Record<string, unknown>[] {
-  return readdirSync(dir)
-    .filter((name) => name.endsWith('.jsonl'))
-    .sort()
-    .flatMap((name) => readFileSync(join(dir, name), 'utf8').split('\n'))
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  return (
+    readdirSync(dir)
+      .filter((name) => name.endsWith('.jsonl'))
+      .sort()
+      .map((name) => readFileSync(join(dir, name), 'utf8'))
+      // A line that is being written just now has no end yet.
+      .flatMap((text) => text.slice(0, text.lastIndexOf('\n') + 1).split('\n'))
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+  );
 }
