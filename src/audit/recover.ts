@@ -35,20 +35,17 @@ export function recover(dir: string, nowMs: number): Recovered {
     .flatMap((name) => /^audit-(\d{6})\.jsonl$/.exec(name)?.[1] ?? [])
     .map(Number)
     .sort((a, b) => b - a);
+  let newest: Recovered | undefined;
   for (const number of numbers) {
     const found = recoverFile(logFile(dir, number), number, nowMs);
+    newest ??= found;
     // A file that holds no whole line yet continues the one before it.
-    if (found !== null && found.head !== GENESIS) return found;
-    if (found !== null && number === numbers.at(-1)) return found;
-    if (found !== null) {
-      const before = recoverFile(logFile(dir, number - 1), number - 1, nowMs);
-      if (before !== null) return { ...found, head: before.head };
-    }
+    if (found.head !== GENESIS) return { ...newest, head: found.head };
   }
-  return { file: logFile(dir, 1), number: 1, offset: 0, head: GENESIS, tornBytes: 0 };
+  return newest ?? { file: logFile(dir, 1), number: 1, offset: 0, head: GENESIS, tornBytes: 0 };
 }
 
-function recoverFile(file: string, number: number, nowMs: number): Recovered | null {
+function recoverFile(file: string, number: number, nowMs: number): Recovered {
   const fd = openSync(file, 'r+');
   try {
     const { size } = fstatSync(fd);

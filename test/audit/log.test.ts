@@ -98,6 +98,15 @@ describe('the log', () => {
     expect(checkChain(bytesOf(dir)).ok).toBe(true);
   });
 
+  test('goes on from the last entry when crashes left files without any behind it', async () => {
+    const dir = newDir();
+    await (await open(dir)).close();
+    for (const name of ['audit-000002.jsonl', 'audit-000003.jsonl']) appendFileSync(join(dir, name), '');
+    await (await open(dir)).close();
+    expect(checkChain(bytesOf(dir))).toMatchObject({ ok: true, head: { seq: 4 } });
+    expect(readFileSync(join(dir, 'audit-000003.jsonl')).length).toBeGreaterThan(0);
+  });
+
   test.for([
     ['half a line', (file: string) => appendFileSync(file, '{"v":1,"type":"decis')],
     ['a line cut short', (file: string) => truncateSync(file, readFileSync(file).length - 7)],
