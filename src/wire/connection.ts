@@ -174,6 +174,7 @@ export class Connection {
     const exchange = this.#exchange;
     this.#exchange = undefined;
     if (this.#state !== 'exchange' || exchange === undefined) return;
+    exchange.abandon();
     if (!keepAlive || !exchange.bodyDone) return this.#close();
     this.#state = 'head';
     this.#waitingSince = this.#options.monotonicMs();
@@ -188,7 +189,6 @@ export class Connection {
     this.#options.onRefused(error, this.#peer);
     if (this.#exchange !== undefined && !this.#exchange.response.started) {
       this.#exchange.response.send(error.status, '', headers, body);
-      this.#exchange?.abandon();
       return;
     }
     const response = new WireResponse(this.#socket, { method: 'GET', version: '1.1', mayKeepAlive: () => false, finished: () => {} });
@@ -198,8 +198,6 @@ export class Connection {
 
   /** Ends our side and drops what the client still sends for a while: a reset would take our answer from it (design.md §3). */
   #close(): void {
-    this.#exchange?.abandon();
-    this.#exchange = undefined;
     this.#input = EMPTY;
     this.#state = 'lingering';
     this.#waitingSince = this.#options.monotonicMs();

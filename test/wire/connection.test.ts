@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 
 import { wireErrorAnswer } from '../../src/proxy/refusals.ts';
 import type { WireHandler } from '../../src/wire/connection.ts';
+import type { WireRequest } from '../../src/wire/exchange.ts';
 import { defaultWireLimits, type WireLimits } from '../../src/wire/limits.ts';
 import { WireListener } from '../../src/wire/listener.ts';
 import { exchange, parseAnswers } from '../support/raw.ts';
@@ -157,6 +158,16 @@ describe('one connection', () => {
       const answers = parseAnswers(await exchange(port, [head, ...Array.from({ length: 16 }, (_, part) => body.subarray(part * 65_536, (part + 1) * 65_536))]));
       expect(answers[0]?.body.toString()).toBe('{"errors":["early"]}');
     }
+  });
+
+  test('gives up a body that its handler answered without reading', async () => {
+    const answered = Promise.withResolvers<WireRequest>();
+    const { port } = await listen(async (request, response) => {
+      response.send(403, 'early', [], Buffer.from('{}'));
+      answered.resolve(request);
+    });
+    await exchange(port, [Buffer.from('PUT /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab')]);
+    expect((await answered.promise).body?.destroyed).toBe(true);
   });
 
   test('tells the handler that its client is gone', async () => {
