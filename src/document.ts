@@ -27,7 +27,7 @@ export class DocumentError extends CodedError<'document', readonly Finding[]> {
 }
 
 /** `file:line:column: key: message`, as editors and compilers write it. */
-export function formatFinding(finding: Finding): string {
+function formatFinding(finding: Finding): string {
   const place = finding.line === 0 ? finding.file : `${finding.file}:${finding.line}:${finding.column}`;
   return finding.key === '' ? `${place}: ${finding.message}` : `${place}: ${finding.key}: ${finding.message}`;
 }

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 
-import type { AuditLog as Audit } from './audit/log.ts';
 import { AuditLog } from './audit/log.ts';
 import { KeyRing, parseKeyRing } from './challenge/key-ring.ts';
 import { MemoryStore } from './challenge/memory.ts';
@@ -133,7 +132,7 @@ function openKeys(loaded: LoadedSettings, host: Host, log: Log): KeyRing {
   return new KeyRing([{ id: 'run', notBeforeMs: 0, secret: host.random(32) }]);
 }
 
-async function openAudit(options: ServeOptions, policy: PolicyWatch, metrics: Metrics): Promise<Audit> {
+async function openAudit(options: ServeOptions, policy: PolicyWatch, metrics: Metrics): Promise<AuditLog> {
   const { loaded, host, log } = options;
   const { now, monotonicNs, random } = host;
   metrics.up.set({ part: 'audit' }, 1);
@@ -213,7 +212,7 @@ async function openStore(loaded: LoadedSettings, keys: KeyRing, host: Host, log:
   return new RedisStore({ connection, keys, limits, times, now });
 }
 
-async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: Audit, metrics: Metrics, host: Host, log: Log): Promise<WireListener> {
+async function openListener(loaded: LoadedSettings, pipeline: Pipeline, audit: AuditLog, metrics: Metrics, host: Host, log: Log): Promise<WireListener> {
   const { listen, limits } = loaded.settings;
   const { vault } = listen;
   if (vault.tls === undefined && !isLoopback(vault.address.host)) log.warn('the vault listener has no TLS: tokens and secrets cross the network in the clear');
@@ -258,7 +257,7 @@ async function openOps(loaded: LoadedSettings, readiness: () => Readiness, metri
 
 function readinessOf(parts: {
   draining: boolean;
-  audit: Audit;
+  audit: AuditLog;
   store: ChallengeStore;
   nodes: UpstreamNodes;
   mounts: MountDirectory;

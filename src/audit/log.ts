@@ -97,11 +97,6 @@ export class AuditLog {
     return { writable: this.#failed === undefined, reason: this.#failed ?? 'ok' };
   }
 
-  /** The next entry's number. */
-  get seq(): number {
-    return this.#head.seq;
-  }
-
   /**
    * Resolves when the entry is on disk. What strangers can cause without end (`unimportant`) is left out, and counted, when
    * half of the queue is full, so that it cannot crowd out what matters.

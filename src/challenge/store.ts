@@ -20,9 +20,6 @@ export interface ChallengeLimits {
   readonly total: number;
 }
 
-/** The defaults of design.md §6. */
-export const defaultChallengeLimits: ChallengeLimits = { perBinding: 5, perAddress: 50, total: 100_000 };
-
 /** A wish for a challenge: `binding` and `address` are hashes, for the caps. */
 export interface Opening {
   readonly challenge: Challenge;

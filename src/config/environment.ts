@@ -11,12 +11,8 @@ interface Leaf {
   readonly kind: 'text' | 'list' | 'yaml';
 }
 
-const LEAVES: ReadonlyMap<string, Leaf> = new Map(leavesOf(settingsSchema, []).map((leaf) => [`STEPGATE_${leaf.path.join('_').toUpperCase()}`, leaf]));
-
 /** Every key of the configuration as a variable: `listen.vault.address` is `STEPGATE_LISTEN_VAULT_ADDRESS`. */
-export function variableNames(): string[] {
-  return [...LEAVES.keys()];
-}
+const LEAVES: ReadonlyMap<string, Leaf> = new Map(leavesOf(settingsSchema, []).map((leaf) => [`STEPGATE_${leaf.path.join('_').toUpperCase()}`, leaf]));
 
 /** A variable of ours that is none of the configuration's keys, or that cannot be read. */
 export interface VariableFault {

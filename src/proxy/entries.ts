@@ -19,7 +19,7 @@ const TOKEN_SHAPED =
 const SHOWN_PARAMETERS = new Set(['version', 'list', 'scan', 'depth', 'help', 'after', 'limit']);
 
 /** Masks what looks like a token in the segments of a path. */
-export function maskPath(segments: readonly string[]): string {
+function maskPath(segments: readonly string[]): string {
   return segments.map((segment) => (TOKEN_SHAPED.test(segment) ? '***' : segment)).join('/');
 }
 

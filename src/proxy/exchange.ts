@@ -12,7 +12,7 @@ export class Exchange {
   readonly wire: WireRequest;
   readonly response: WireResponse;
   readonly client: ClientFacts;
-  /** Fields of every entry of this request's decision. */
+  /** Of the policy that this request is decided under. */
   readonly policySha256: string;
   /** Whether this request is served also when it cannot be logged (`on_audit_failure`); until it is classified it is not. */
   mayGoUnlogged = false;

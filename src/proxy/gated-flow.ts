@@ -1,6 +1,6 @@
 import type { EntryValue } from '../audit/entry.ts';
 import { StoreUnavailable } from '../challenge/store.ts';
-import { challengeAnswer, invalidTokenAnswer, refusalAnswer, refusalCode, tooManyAnswer, unavailableAnswer } from '../gate/answers.ts';
+import { challengeAnswer, denyAnswer, invalidTokenAnswer, refusalAnswer, refusalCode, tooManyAnswer, unavailableAnswer } from '../gate/answers.ts';
 import { CarrierError, carriedToken } from '../gate/carrier.ts';
 import type { Admission, GatedRequest, VerifiedRequest } from '../gate/gate.ts';
 import { StepUpError } from '../identity/step-up-token.ts';
@@ -37,7 +37,7 @@ export class GatedFlow {
 
   async run(exchange: Exchange, request: VaultRequest, classification: Classification, tier: Tier, stepUp: StepUp): Promise<void> {
     const fields = this.#fields(exchange, request, classification);
-    if (!(await this.admitsCaller(exchange, request, classification, { ...fields, decision: 'deny' }))) return;
+    if (!(await this.#admitsCaller(exchange, request, classification, fields))) return;
     const body = await holdBody(exchange.wire);
     if (body === 'broken') return;
     if (body === 'too_large') return this.#finish(exchange, fields, 'deny', 'body_too_large', bodyTooLargeAnswer(MAX_GATED_BODY_BYTES, this.#parts.now()));
@@ -61,19 +61,21 @@ export class GatedFlow {
     }
   }
 
+  /** Who has nothing to do with the path is not told that it is denied; all others are told by the tier's own text. */
+  async deny(exchange: Exchange, request: VaultRequest, classification: Classification, tier: Tier, reason: string): Promise<void> {
+    const fields = this.#fields(exchange, request, classification);
+    if (!(await this.#admitsCaller(exchange, request, classification, fields))) return;
+    await this.#finish(exchange, fields, 'deny', 'policy_deny', denyAnswer(tier, reason, this.#parts.now()));
+  }
+
   /** Whether the caller has anything to do with the path; else the server's own refusal is passed on, and nothing is told. */
-  async admitsCaller(exchange: Exchange, request: VaultRequest, classification: Classification, fields: Fields): Promise<boolean> {
+  async #admitsCaller(exchange: Exchange, request: VaultRequest, classification: Classification, fields: Fields): Promise<boolean> {
     try {
       const caller = request.token === undefined ? '' : this.#parts.tokenHmac(request.token.value);
       const liveness = await this.#liveness.check([classification.reading, ...classification.otherReadings], request.token, caller);
       if (liveness.alive && request.token !== undefined) return true;
       const answer = liveness.alive ? errorAnswer(403, ['permission denied'], { now: this.#parts.now() }) : liveness.answer;
-      await this.#finish(exchange, fields, 'deny', 'not_authorized', {
-        status: answer.status,
-        reason: answer.reason,
-        headers: answer.headers,
-        body: answer.body,
-      });
+      await this.#finish(exchange, fields, 'deny', 'not_authorized', answer);
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;
       await this.#finish(exchange, fields, 'deny', error.code, upstreamErrorAnswer(error, this.#parts.now()));

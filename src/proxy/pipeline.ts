@@ -1,7 +1,6 @@
-import { denyAnswer } from '../gate/answers.ts';
 import { decide, refusesWithoutAudit } from '../gate/decide.ts';
 import { type Classification, classify } from '../policy/classify.ts';
-import type { Policy, Tier } from '../policy/policy.ts';
+import type { Policy } from '../policy/policy.ts';
 import { RequestError } from '../vault/error.ts';
 import { parseRequest, type VaultRequest } from '../vault/request.ts';
 import type { WireHandler } from '../wire/connection.ts';
@@ -55,7 +54,7 @@ export class Pipeline {
       case 'forward':
         return this.#forward(exchange, request, classification);
       case 'deny':
-        return this.#deny(exchange, request, classification, decision.tier, decision.reason);
+        return this.#gated.deny(exchange, request, classification, decision.tier, decision.reason);
       case 'step_up':
         return this.#gated.run(exchange, request, classification, decision.tier, decision.stepUp);
     }
@@ -113,16 +112,6 @@ export class Pipeline {
 
   #fields(exchange: Exchange, request: VaultRequest, classification: Classification) {
     return decisionFields(exchange.client, request, classification, this.#parts.tokenHmac, exchange.policySha256);
-  }
-
-  async #deny(exchange: Exchange, request: VaultRequest, classification: Classification, tier: Tier, reason: string): Promise<void> {
-    const fields = { ...this.#fields(exchange, request, classification), decision: 'deny', reason_code: 'policy_deny' };
-    // Who has nothing to do with the path is not told that it is denied.
-    if (!(await this.#gated.admitsCaller(exchange, request, classification, fields))) return;
-    const recorded = await exchange.record('decision', fields);
-    const answer = recorded ? denyAnswer(tier, reason, this.#parts.now()) : auditErrorAnswer(this.#parts.now());
-    exchange.answer(answer);
-    exchange.outcome('refused', answer.status, { gated: true });
   }
 }
 

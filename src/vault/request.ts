@@ -55,8 +55,8 @@ const METHODS = new Set(['GET', 'HEAD', 'LIST', 'SCAN', 'POST', 'PUT', 'PATCH', 
 const DROPPED =
   /^(?:connection|keep-alive|proxy-.*|te|accept-encoding|trailer|transfer-encoding|upgrade|expect|content-length|host|forwarded|x-forwarded-.*|x-real-ip|x-original-url|x-rewrite-url|x-http-method.*|client-cert|client-chain|x-processed-tls-client-certificate|x-vault-no-request-forwarding|x-vault-internal-.*|x-vault-forward|x-vault-policy-override|x-stepgate.*|x-step-up.*|cookie|range|if-.*)$/;
 
-/** Fields of which two could be read as one by us and as the other by the server. */
-const ONCE = new Set([
+/** Written anew by `serialiseRequest` from the model. */
+const TAKEN_OUT = new Set([
   'x-vault-token',
   'authorization',
   'x-vault-namespace',
@@ -65,9 +65,10 @@ const ONCE = new Set([
   'content-type',
   'content-encoding',
   'x-step-up-token',
-  'x-vault-index',
-  'x-vault-request',
 ]);
+
+/** Fields of which two could be read as one by us and as the other by the server. */
+const ONCE = new Set([...TAKEN_OUT, 'x-vault-index', 'x-vault-request']);
 
 /**
  * Reads a request that the wire accepted (semantics.md §2B-F).
@@ -123,18 +124,6 @@ function readHeaders(headers: RawRequest['headers']): Pick<VaultRequest, 'namesp
     passed,
   };
 }
-
-/** Written anew by `serialiseRequest` from the model. */
-const TAKEN_OUT = new Set([
-  'x-vault-token',
-  'authorization',
-  'x-vault-namespace',
-  'x-vault-wrap-ttl',
-  'x-vault-wrap-format',
-  'content-type',
-  'content-encoding',
-  'x-step-up-token',
-]);
 
 /** The server's rule (semantics.md §1.10): `X-Vault-Token`, else a Bearer. A Basic or other scheme is no token, and is dropped. */
 function readToken(header: string | undefined, authorization: string | undefined): CallerToken | undefined {

@@ -143,10 +143,9 @@ export class RedisConnection {
 
   #set(usable: boolean, reason: string): void {
     if (this.#closed || (usable === this.#usable && reason === this.#reason)) return;
-    const changed = usable !== this.#usable || reason !== this.#reason;
     this.#usable = usable;
     this.#reason = reason;
-    if (changed) this.#options.onStatus(usable, reason);
+    this.#options.onStatus(usable, reason);
     this.#schedule();
   }
 
